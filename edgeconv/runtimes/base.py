@@ -1,0 +1,77 @@
+"""What loads an artifact and infers. The verbs are the same for every runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, Self, runtime_checkable
+
+from edgeconv.formats.base import Contract, TensorSpec
+
+Arrays = Mapping[str, Any]
+"""Logical tensor name to ``numpy.ndarray``."""
+
+
+class Session(Protocol):
+    """A model that is loaded and stays loaded.
+
+    ``inputs`` and ``outputs`` are in the contract's order, under logical names.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def infer(self, inputs: Arrays) -> dict[str, Any]:
+        """Run one inference.
+
+        Args:
+            inputs: an array for each input by logical name, with the shape and dtype of its spec
+                (stored dtype for quantized inputs).
+
+        Returns:
+            An array for each output by logical name, in the contract's order.
+
+        Raises:
+            UsageError: an input is missing, unknown, or of the wrong rank or dtype.
+            ConversionError: the runtime refused; names the op where the runtime does.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the memory back. The session cannot be used after it."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+@runtime_checkable
+class Runtime(Protocol):
+    """One runtime. One module of ``edgeconv.runtimes`` each, constant ``RUNTIME``."""
+
+    name: str
+    formats: tuple[str, ...]
+    """Formats it can open, by registered name."""
+    preload: tuple[str, ...]
+    """Modules a worker needs, imported once in the process that workers are forked from."""
+    tools: tuple[str, ...]
+    """Distributions whose versions decide what it computes; part of the cache key."""
+
+    def open(
+        self, path: Path, contract: Contract | None, *, threads: int = 1, options: Mapping[str, Any] | None = None
+    ) -> Session:
+        """Load the artifact.
+
+        Args:
+            path: file or folder.
+            contract: logical names and their tensors; taken from the file where ``None``.
+            threads: intra-op threads.
+            options: what else is needed to open a source (``model_builder``, ``checkpoint``,
+                ``signature``, ``trust``), by the names of the command line.
+
+        Raises:
+            InvalidModelError: the file is broken.
+            ConversionError: the runtime refuses the model; names the op and the reason.
+        """
+        ...
