@@ -1,0 +1,283 @@
+"""A callable model in this process (a Keras model, or a ``tf.Module``) behind flat, named tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from edgeconv.errors import UsageError
+from edgeconv.formats.base import Contract, TensorSpec
+from edgeconv.runtimes._tensorflow import as_conversion_error, checked_feeds, dtype_name, shape_of
+
+_SERVING_NAMES = ("serving_default", "serve", "serving", "predict", "infer", "__call__", "call")
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A model as a function from flat tensors to flat tensors, in inference mode.
+
+    Attributes:
+        owner: the object that holds the variables; must stay alive as long as ``call`` is used.
+        inputs: one spec for each argument of ``call``.
+        outputs: one spec for each result of ``call``.
+        call: takes TensorFlow tensors in the order of ``inputs``, gives a list in that of ``outputs``.
+    """
+
+    owner: Any
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    call: Callable[[Sequence[Any]], list[Any]]
+
+
+def program_of_keras(model: Any, path: str) -> Program:
+    """The program of a Keras model of either generation.
+
+    Names of inputs are those of the input layers, names of outputs those of the layers that make them, or
+    the keys where the model was built from dictionaries; doubled ones get ``_1``, ``_2``.
+
+    Raises:
+        UsageError: the model does not know its inputs (a subclassed model that was never called).
+    """
+    import tensorflow as tf
+
+    symbolic = getattr(model, "inputs", None)
+    if not symbolic:
+        raise UsageError(
+            f"the model '{getattr(model, 'name', type(model).__name__)}' does not know its inputs",
+            where=path,
+            why="a subclassed or Sequential model has none until it was built",
+            hint="give its first layer an input shape, or call it once on an example before saving",
+        )
+    input_struct, output_struct = _structures(model)
+    inputs = tf.nest.flatten(input_struct)
+    outputs = tf.nest.flatten(output_struct)
+    input_names = _dictionary_names(input_struct) or [_input_name(model, i) for i in range(len(inputs))]
+    output_names = _dictionary_names(output_struct) or list(
+        getattr(model, "output_names", None) or [f"output_{i}" for i in range(len(outputs))]
+    )
+
+    def call(flat: Sequence[Any]) -> list[Any]:
+        packed = tf.nest.pack_sequence_as(input_struct, list(flat))
+        return [tf.convert_to_tensor(value) for value in tf.nest.flatten(model(packed, training=False))]
+
+    return Program(
+        owner=model,
+        inputs=_specs(input_names, inputs),
+        outputs=_specs(output_names, outputs),
+        call=call,
+    )
+
+
+def program_of_module(module: Any, path: str, signature: str | None = None) -> Program:
+    """The program of a ``tf.Module`` or any trackable object with a ``tf.function`` of fixed input signature.
+
+    Raises:
+        UsageError: it has none, or the one asked for is not there.
+    """
+    import tensorflow as tf
+
+    names = (signature,) if signature else _SERVING_NAMES
+    for name in names:
+        attribute = getattr(module, name, None)
+        concrete = attribute if hasattr(attribute, "structured_outputs") else None
+        if concrete is None and getattr(attribute, "input_signature", None) is not None:
+            try:
+                concrete = attribute.get_concrete_function()
+            except (ValueError, TypeError, tf.errors.OpError) as error:
+                raise as_conversion_error(error, f"tracing '{name}' of the model failed", path) from error
+        if concrete is not None:
+            return _program_of_concrete(module, concrete)
+    raise UsageError(
+        f"the model builder gave a {type(module).__name__} that cannot be called with known shapes",
+        where=path,
+        hint="return a built keras.Model, or decorate the module's __call__ with "
+        "@tf.function(input_signature=[tf.TensorSpec(shape, dtype, name='…')])",
+    )
+
+
+def renamed(program: Program, contract: Contract | None) -> Program:
+    """The program under the logical names of ``contract``, with its pinned shapes.
+
+    Matched by name where the names are the same set, else by position where the numbers are the same.
+
+    Raises:
+        UsageError: the numbers of inputs or outputs differ.
+    """
+    if contract is None:
+        return program
+    inputs, input_order = _match(program.inputs, contract.inputs, "inputs")
+    outputs, output_order = _match(program.outputs, contract.outputs, "outputs")
+
+    def call(flat: Sequence[Any]) -> list[Any]:
+        native = [flat[input_order.index(i)] for i in range(len(program.inputs))]
+        results = program.call(native)
+        return [results[i] for i in output_order]
+
+    return Program(owner=program.owner, inputs=inputs, outputs=outputs, call=call)
+
+
+def traced(program: Program) -> Any:
+    """The program as a ConcreteFunction with named placeholders; outputs are a dict by logical name."""
+    import tensorflow as tf
+
+    signature = [
+        tf.TensorSpec(spec.shape, tf.as_dtype(spec.dtype), name=identifier(spec.name)) for spec in program.inputs
+    ]
+
+    def serve(*flat: Any) -> dict[str, Any]:
+        values = program.call(flat)
+        return {
+            spec.name: tf.identity(value, name=identifier(spec.name))
+            for spec, value in zip(program.outputs, values, strict=True)
+        }
+
+    return tf.function(serve, input_signature=signature, autograph=False).get_concrete_function()
+
+
+def identifier(name: str) -> str:
+    """``name`` with all that TensorFlow does not take in the name of an op or argument replaced by ``_``."""
+    text = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in name)
+    return text if text[:1].isalnum() and not text[:1].isdigit() else f"x{text}" if text else "x"
+
+
+class ProgramSession:
+    """A :class:`Program` as a runtime's session."""
+
+    def __init__(self, program: Program, path: str) -> None:
+        self.inputs = program.inputs
+        self.outputs = program.outputs
+        self._owner: Any = program.owner
+        self._path = path
+        self._function: Any = traced(program)
+
+    def infer(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """See :meth:`edgeconv.runtimes.base.Session.infer`."""
+        import tensorflow as tf
+
+        if self._function is None:
+            raise UsageError("this session is closed", where=self._path)
+        feeds = checked_feeds(inputs, self.inputs, self._path)
+        try:
+            values = self._function(*[tf.constant(feeds[spec.name]) for spec in self.inputs])
+        except (tf.errors.OpError, ValueError) as error:
+            raise as_conversion_error(error, "TensorFlow could not run the model", self._path) from error
+        return {spec.name: values[spec.name].numpy() for spec in self.outputs}
+
+    def close(self) -> None:
+        """See :meth:`edgeconv.runtimes.base.Session.close`."""
+        self._function = self._owner = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def configure_threads(threads: int) -> None:
+    """Ask TensorFlow for ``threads`` intra-op threads; has no effect once its context exists."""
+    import tensorflow as tf
+
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError:
+        # The context of this process exists already: its number of threads is what it is.
+        return
+
+
+def _structures(model: Any) -> tuple[Any, Any]:
+    for inner in ("_inputs_struct", "_nested_inputs"):
+        if getattr(model, inner, None) is not None:
+            outer = {"_inputs_struct": "_outputs_struct", "_nested_inputs": "_nested_outputs"}[inner]
+            return getattr(model, inner), getattr(model, outer)
+    functional = getattr(model, "_functional", None)
+    if functional is not None:
+        return _structures(functional)
+    inputs, outputs = model.inputs, model.outputs
+    return (inputs[0] if len(inputs) == 1 else inputs), (outputs[0] if len(outputs) == 1 else outputs)
+
+
+def _dictionary_names(struct: Any) -> list[str] | None:
+    if isinstance(struct, Mapping) and all(hasattr(value, "dtype") for value in struct.values()):
+        return sorted(str(key) for key in struct)
+    return None
+
+
+def _input_name(model: Any, index: int) -> str:
+    names = getattr(model, "input_names", None)
+    if names and len(names) > index:
+        return str(names[index])
+    return str(model.inputs[index].name).split(":")[0]
+
+
+def _specs(names: Sequence[str], tensors: Sequence[Any]) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(name=name, dtype=dtype_name(tensor.dtype), shape=_plain(tensor.shape))
+        for name, tensor in zip(unique(names), tensors, strict=True)
+    )
+
+
+def unique(names: Sequence[str]) -> list[str]:
+    """The same names, later duplicates with ``_1``, ``_2`` behind them."""
+    taken: set[str] = set(names)
+    seen: set[str] = set()
+    result = []
+    for name in names:
+        fresh = name
+        number = 1
+        while fresh in seen or (fresh != name and fresh in taken):
+            fresh = f"{name}_{number}"
+            number += 1
+        seen.add(fresh)
+        result.append(fresh)
+    return result
+
+
+def _plain(shape: Any) -> tuple[int | None, ...] | None:
+    return shape_of(shape) if hasattr(shape, "rank") else tuple(shape)
+
+
+def _match(
+    own: tuple[TensorSpec, ...], wanted: tuple[TensorSpec, ...], what: str
+) -> tuple[tuple[TensorSpec, ...], list[int]]:
+    names = [spec.name for spec in own]
+    if set(names) == {spec.name for spec in wanted}:
+        order = [names.index(spec.name) for spec in wanted]
+    elif len(own) == len(wanted):
+        order = list(range(len(own)))
+    else:
+        raise UsageError(
+            f"the model has the {what} {', '.join(names)}, not {', '.join(s.name for s in wanted)}",
+            hint=f"name all {len(own)} {what}, or none",
+        )
+    matched = []
+    for spec, index in zip(wanted, order, strict=True):
+        shape = own[index].shape if spec.shape is None or what == "outputs" else spec.shape
+        matched.append(replace(own[index], name=spec.name, shape=shape, tensor=None))
+    return tuple(matched), order
+
+
+def _program_of_concrete(module: Any, concrete: Any) -> Program:
+    import tensorflow as tf
+
+    arguments, keywords = concrete.structured_input_signature
+    flat_specs = tf.nest.flatten((arguments, keywords))
+    output_struct = concrete.structured_outputs
+    flat_outputs = tf.nest.flatten(output_struct)
+    output_names = _dictionary_names(output_struct) or [
+        "output" if len(flat_outputs) == 1 else f"output_{i}" for i in range(len(flat_outputs))
+    ]
+
+    def call(flat: Sequence[Any]) -> list[Any]:
+        packed_arguments, packed_keywords = tf.nest.pack_sequence_as((arguments, keywords), list(flat))
+        return list(tf.nest.flatten(concrete(*packed_arguments, **packed_keywords)))
+
+    names = [str(spec.name or f"input_{i}") for i, spec in enumerate(flat_specs)]
+    return Program(
+        owner=(module, concrete),
+        inputs=_specs(names, flat_specs),
+        outputs=_specs(output_names, flat_outputs),
+        call=call,
+    )

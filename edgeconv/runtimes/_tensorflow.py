@@ -1,0 +1,182 @@
+"""What the TensorFlow runtimes share: checking feeds, naming ops in TensorFlow's errors, quiet sessions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
+from edgeconv.errors import ConversionError, EdgeconvError, UntrustedModelError, UsageError
+from edgeconv.formats.base import TensorSpec
+
+UNTRUSTED_OPS = frozenset(
+    {
+        # Python that the model carries or names.
+        "PyFunc", "PyFuncStateless", "EagerPyFunc",
+        # Files by names that the model carries.
+        "ReadFile", "WriteFile", "MatchingFiles", "Save", "SaveV2", "SaveSlices", "Restore", "RestoreV2",
+        "RestoreSlice", "MergeV2Checkpoints", "WholeFileReader", "WholeFileReaderV2", "TextLineReader",
+        "TextLineReaderV2", "TFRecordReader", "TFRecordReaderV2", "FixedLengthRecordReader",
+        "FixedLengthRecordReaderV2", "TFRecordDataset", "TextLineDataset", "FixedLengthRecordDataset",
+        "FixedLengthRecordDatasetV2", "SaveDataset", "SaveDatasetV2", "LoadDataset", "SnapshotDataset",
+        "SnapshotDatasetV2", "CreateSummaryFileWriter", "WriteSummary", "WriteGraphSummary", "LoadModel",
+        "ImmutableConst", "DebugIdentity", "DebugIdentityV2", "DumpTensor", "CacheDataset", "CacheDatasetV2",
+        "LMDBReader", "LMDBDataset", "SqlDataset", "GenerateVocabRemapping", "LoadAndRemapMatrix",
+        "TfRecordWriter", "DatasetToTFRecord",
+    }
+)  # fmt: skip
+"""Op types that run Python or touch files by names that the model carries."""
+
+_NODE_IN_ERROR = re.compile(r"\{\{(?:function_node|node) ([^}]+)\}\}")
+
+
+def refuse_untrusted(nodes: Iterable[Any], path: str, options: Mapping[str, Any]) -> None:
+    """Refuse NodeDefs that run Python or touch files.
+
+    Raises:
+        UntrustedModelError: there is one and ``options`` do not say ``trust``; names op and node.
+    """
+    if options.get("trust"):
+        return
+    for node in nodes:
+        if node.op in UNTRUSTED_OPS:
+            raise UntrustedModelError(
+                f"the model contains the op {node.op} ('{node.name}'), which runs Python or touches files",
+                where=path,
+                why="a model is data from elsewhere until you say that you trust it",
+                hint="add --trust if you know who made it, or cut that part off with --inputs TENSOR",
+            )
+
+
+def checked_feeds(inputs: Mapping[str, Any], specs: Sequence[TensorSpec], path: str) -> dict[str, Any]:
+    """Arrays by logical name, checked against their specs.
+
+    TensorFlow ends the whole process where an array of the wrong rank meets a placeholder of unknown
+    rank, so nothing unchecked goes in.
+
+    Raises:
+        UsageError: an input is missing, unknown, or of the wrong rank, size or dtype.
+    """
+    import numpy
+
+    names = [spec.name for spec in specs]
+    unknown = [name for name in inputs if name not in names]
+    missing = [name for name in names if name not in inputs]
+    if unknown or missing:
+        raise UsageError(
+            f"the inputs are {', '.join(names) or 'none'}, not {', '.join(inputs) or 'none'}",
+            where=path,
+            hint=f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}",
+        )
+    feeds = {}
+    for spec in specs:
+        array = numpy.asarray(inputs[spec.name])
+        kind = "string" if array.dtype.kind in "OSU" else array.dtype.name
+        if kind != spec.dtype:
+            raise UsageError(f"input '{spec.name}' has dtype {kind}, not {spec.dtype}", where=path)
+        if spec.shape is not None and (
+            array.ndim != len(spec.shape)
+            or any(want not in (None, have) for want, have in zip(spec.shape, array.shape, strict=True))
+        ):
+            raise UsageError(
+                f"input '{spec.name}' has shape {list(array.shape)}, not {shape_text(spec.shape)}", where=path
+            )
+        feeds[spec.name] = array
+    return feeds
+
+
+def shape_text(shape: tuple[int | None, ...] | None) -> str:
+    """``[?,224,224,3]``, or ``unknown``."""
+    if shape is None:
+        return "unknown"
+    return "[" + ",".join("?" if size is None else str(size) for size in shape) + "]"
+
+
+def dtype_name(dtype: Any) -> str:
+    """NumPy's name of a TensorFlow dtype (or its enum); reference dtypes count as what they refer to."""
+    import tensorflow as tf
+
+    base = tf.as_dtype(dtype).base_dtype
+    return str(base.name)
+
+
+def shape_of(shape: Any) -> tuple[int | None, ...] | None:
+    """A ``TensorShape`` or ``TensorShapeProto`` as a plain tuple."""
+    if hasattr(shape, "unknown_rank"):
+        if shape.unknown_rank:
+            return None
+        return tuple(None if dim.size < 0 else int(dim.size) for dim in shape.dim)
+    if shape.rank is None:
+        return None
+    return tuple(None if size is None else int(size) for size in shape.as_list())
+
+
+def as_conversion_error(error: Exception, what: str, path: str, hint: str | None = None) -> EdgeconvError:
+    """TensorFlow's exception as ours: the op by name where the text has one, and the first lines of why."""
+    if isinstance(error, EdgeconvError):
+        return error
+    text = str(getattr(error, "message", None) or error)
+    nodes = _NODE_IN_ERROR.findall(text)
+    op = getattr(getattr(error, "op", None), "name", None) or (nodes[-1] if nodes else None)
+    first = " ".join(_NODE_IN_ERROR.sub("", text).split())[:400]
+    return ConversionError(
+        what + (f" at '{op}'" if op else ""), where=path, why=f"{type(error).__name__}: {first}", hint=hint
+    )
+
+
+def session_config(threads: int) -> Any:
+    """ConfigProto of a session: ``threads`` intra-op threads, one inter-op thread, CPU alone."""
+    import tensorflow as tf
+
+    return tf.compat.v1.ConfigProto(
+        intra_op_parallelism_threads=threads, inter_op_parallelism_threads=1, device_count={"GPU": 0}
+    )
+
+
+class GraphSession:
+    """A ``tf.compat.v1.Session`` as a runtime's session; see :class:`edgeconv.runtimes.base.Session`."""
+
+    def __init__(
+        self, session: Any, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], path: str
+    ) -> None:
+        self.inputs = inputs
+        self.outputs = outputs
+        self._session = session
+        self._path = path
+        self._run: Any = None
+
+    def infer(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """See :meth:`edgeconv.runtimes.base.Session.infer`."""
+        import tensorflow as tf
+
+        feeds = checked_feeds(inputs, self.inputs, self._path)
+        if self._session is None:
+            raise UsageError("this session is closed", where=self._path)
+        if self._run is None:
+            self._run = self._session.make_callable(
+                [tensor_name(spec) for spec in self.outputs],
+                feed_list=[tensor_name(spec) for spec in self.inputs],
+            )
+        try:
+            values = self._run(*[feeds[spec.name] for spec in self.inputs])
+        except (tf.errors.OpError, ValueError, TypeError) as error:
+            raise as_conversion_error(error, "TensorFlow could not run the model", self._path) from error
+        return {spec.name: value for spec, value in zip(self.outputs, values, strict=True)}
+
+    def close(self) -> None:
+        """See :meth:`edgeconv.runtimes.base.Session.close`."""
+        if self._session is not None:
+            self._session.close()
+        self._session = self._run = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def tensor_name(spec: TensorSpec) -> str:
+    """``node:port`` of a spec whose ``tensor`` may be a bare node name."""
+    name = spec.inner_name
+    return name if re.search(r":\d+$", name) else f"{name}:0"
