@@ -1,0 +1,215 @@
+"""tf2onnx itself, called on a small graph, its log turned into errors.
+
+tf2onnx exits well with "Unsupported ops" in its log and a file that no runtime takes; here the finished
+graph is looked through for ops that ONNX does not have.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeconv.errors import ConversionError
+
+FRONT_END_OPS: dict[str, str] = {
+    **dict.fromkeys(("DecodeWav", "AudioSpectrogram", "Mfcc", "DecodeAudio"), "decodes audio"),
+    **dict.fromkeys(
+        ("DecodeJpeg", "DecodePng", "DecodeImage", "DecodeBmp", "DecodeGif", "DecodeBase64", "DecodeRaw"),
+        "decodes bytes",
+    ),
+    **dict.fromkeys(
+        ("ParseExample", "ParseExampleV2", "ParseSingleExample", "ParseSequenceExample", "DecodeCSV"),
+        "parses records",
+    ),
+    **dict.fromkeys(
+        ("StringSplit", "StringSplitV2", "StringToHashBucketFast", "StringToHashBucket", "RegexReplace",
+         "StaticRegexReplace", "StringJoin", "StringLower", "UnicodeDecodeWithOffsets", "Substr",
+         "StringStrip", "StringLength"),
+        "works on strings",
+    ),
+    **dict.fromkeys(
+        ("HashTableV2", "LookupTableFindV2", "HashTable", "LookupTableFind"), "looks up a table",
+    ),
+    **dict.fromkeys(
+        ("IteratorV2", "IteratorGetNext", "FIFOQueueV2", "QueueDequeueManyV2"), "reads a data set",
+    ),
+    **dict.fromkeys(("ReadFile", "WholeFileReaderV2", "MatchingFiles"), "reads files"),
+}  # fmt: skip
+"""Ops before the network proper, with what they do: no edge format has them."""
+
+
+class UnsupportedOpsError(ConversionError):
+    """Ops that have no ONNX counterpart; another route of tf2onnx does not help."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxTarget:
+    """What is asked of tf2onnx: the opset and whether its optimiser runs."""
+
+    opset: int = 17
+    optimise: bool = True
+
+
+@contextmanager
+def recorded_log() -> Iterator[list[str]]:
+    """Errors that tf2onnx writes to its log meanwhile; nothing of it reaches the screen."""
+    records: list[str] = []
+
+    class Recorder(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            text = record.getMessage()
+            if record.exc_info and record.exc_info[1] is not None:
+                text += f": {record.exc_info[1]}"
+            records.append(text)
+
+    logger = logging.getLogger("tf2onnx")
+    handler = Recorder(level=logging.ERROR)
+    propagate, level = logger.propagate, logger.level
+    logger.addHandler(handler)
+    logger.propagate = False
+    # tf2onnx asks its loggers by name for each message: a level on the parent silences them all.
+    logger.setLevel(logging.ERROR)
+    try:
+        yield records
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate, logger.level = propagate, level
+
+
+def convert_graph(
+    graph: Any, inputs: Sequence[str], outputs: Sequence[str], target: OnnxTarget, path: Path
+) -> Any:
+    """The ONNX ModelProto of a GraphDef.
+
+    Args:
+        graph: GraphDef without calls; every placeholder of it is in ``inputs``.
+        inputs: node names; each becomes a graph input ``NAME:0``.
+        outputs: node names of identities; each becomes a graph output ``NAME:0``.
+        target: opset and optimiser.
+        path: where the graph came from, for messages.
+
+    Raises:
+        UnsupportedOpsError: ops without counterpart, all of them named.
+        ConversionError: a handler of tf2onnx failed; the node is named.
+    """
+    import tensorflow
+    from tf2onnx import optimizer, tf_loader, tfonnx, utils
+
+    input_names = [f"{name}:0" for name in inputs]
+    output_names = [f"{name}:0" for name in outputs]
+    # tf2onnx numbers its new nodes by a counter of the process: from 1, so that a model has one outcome.
+    utils.INTERNAL_NAME = 1
+    with recorded_log() as log:
+        try:
+            with tensorflow.Graph().as_default(), tensorflow.device("/cpu:0"):
+                optimised = tf_loader.tf_optimize(input_names, output_names, graph)
+                with tensorflow.Graph().as_default() as imported:
+                    tensorflow.import_graph_def(optimised, name="")
+                    converted = tfonnx.process_tf_graph(
+                        imported,
+                        continue_on_error=True,
+                        opset=target.opset,
+                        input_names=input_names,
+                        output_names=output_names,
+                    )
+                if target.optimise:
+                    # Catching errors means a deep copy of the graph for each pass.
+                    converted = optimizer.optimize_graph(converted, catch_errors=False)
+                model = converted.make_model("frozen graph")
+        except ConversionError:
+            raise
+        except Exception as error:
+            raise _failure(log, error, path) from error
+    refuse_unknown_ops(model, path, log)
+    failed = [line for line in log if line.startswith("Failed to convert")]
+    if failed:
+        raise _failure(failed, None, path)
+    return model
+
+
+def convert_tflite(source: Path, target: OnnxTarget) -> Any:
+    """The ONNX ModelProto of a TFLite file, its tensors named as in the file; raises as above."""
+    import tensorflow
+    from tf2onnx import optimizer, tfonnx, utils
+
+    utils.INTERNAL_NAME = 1
+    with recorded_log() as log:
+        try:
+            with tensorflow.Graph().as_default():
+                converted = tfonnx.process_tf_graph(
+                    None, continue_on_error=True, opset=target.opset, tflite_path=str(source)
+                )
+            if target.optimise:
+                converted = optimizer.optimize_graph(converted, catch_errors=False)
+            model = converted.make_model("tflite")
+        except Exception as error:
+            raise _failure(log, error, source) from error
+    refuse_unknown_ops(model, source, log)
+    failed = [line for line in log if line.startswith("Failed to convert")]
+    if failed:
+        raise _failure(failed, None, source)
+    return model
+
+
+def refuse_unknown_ops(model: Any, path: Path, log: Sequence[str] = ()) -> None:
+    """Raise UnsupportedOpsError if ``model`` has ops that ONNX does not have at its opset."""
+    from onnx import defs
+
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    unknown: dict[str, list[str]] = {}
+    for node in all_nodes(model.graph):
+        if node.domain in ("", "ai.onnx") and not defs.has(
+            node.op_type, max_inclusive_version=opsets.get("", 1)
+        ):
+            unknown.setdefault(node.op_type, []).append(node.name)
+    if not unknown:
+        return
+    listed = ", ".join(f"{op} ({names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''})"
+                       for op, names in sorted(unknown.items()))  # fmt: skip
+    front = sorted(op for op in unknown if op in FRONT_END_OPS)
+    if front:
+        hint = (
+            f"{front[0]} {FRONT_END_OPS[front[0]]}, which belongs before the model: cut behind it with "
+            f"--inputs TENSOR (the output of {unknown[front[0]][0]}) and do that part outside"
+        )
+    elif any(op.startswith(("TensorList", "TensorArray")) for op in unknown):
+        hint = (
+            "a loop was not recognised: freeze with control flow kept as functions, or use the TFLite route"
+        )
+    else:
+        hint = "cut the part out with --inputs or --outputs, or try --to tflite"
+    raise UnsupportedOpsError(
+        f"ONNX has no counterpart for {listed}",
+        where=str(path),
+        why="; ".join(line[:200] for line in log if line.startswith("Failed to convert"))[:600] or None,
+        hint=hint,
+    )
+
+
+def all_nodes(graph: Any) -> Iterator[Any]:
+    """The nodes of an ONNX graph and of the graphs inside its nodes."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from all_nodes(attribute.g)
+            for inner in attribute.graphs:
+                yield from all_nodes(inner)
+
+
+def _failure(log: Sequence[str], error: Exception | None, path: Path) -> ConversionError:
+    lines = [line for line in log if line.startswith("Failed to convert")] or list(log)
+    why = lines[0].replace("\n", " ")[:400] if lines else None
+    if error is not None and (why is None or str(error) not in why):
+        text = f"{type(error).__name__}: {str(error)[:300]}"
+        why = text if why is None else f"{why}; {text}"
+    return ConversionError(
+        "tf2onnx could not convert the graph",
+        where=str(path),
+        why=why,
+        hint="cut the part out with --inputs or --outputs, or try --to tflite",
+    )
