@@ -1,0 +1,184 @@
+"""What a person should know about a graph before converting it: training, front ends, dangers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from edgeconv.formats import _graph_vocabulary as vocabulary
+from edgeconv.formats._graph_view import GraphView
+from edgeconv.formats.base import Finding
+
+_SHOWN = 5
+
+
+def graph_findings(
+    view: GraphView, names: Iterable[str], *, frozen: bool = False, has_assets: bool = False
+) -> tuple[Finding, ...]:
+    """Findings about the nodes ``names`` and the functions they call.
+
+    Args:
+        view: the graph.
+        names: the nodes that run: those that the outputs depend on.
+        frozen: the graph should hold no variables; those in it are a finding.
+        has_assets: the model ships files; a lookup table made from one is then no danger.
+    """
+    chosen = [name for name in names if name in view.nodes]
+    nodes = list(view.all_nodes(chosen))
+    found: list[Finding] = []
+    if frozen:
+        found += _not_frozen(nodes)
+    found += _training_batch_norm(nodes)
+    found += _live_randomness(nodes)
+    found += _training_switches(view, chosen)
+    found += _pipelines(nodes)
+    found += _front_end(nodes)
+    found += _untrusted(nodes, has_assets)
+    return tuple(found)
+
+
+def control_flow(nodes: Iterable[tuple[str, Any]]) -> tuple[str, ...]:
+    """Kinds of control flow among ``nodes``: ``v1`` (Switch, Merge, …), ``v2`` (If, While), both or none."""
+    operations = {node.op for _, node in nodes}
+    kinds = []
+    if operations & vocabulary.CONTROL_FLOW_V1:
+        kinds.append("v1")
+    if operations & vocabulary.CONTROL_FLOW_V2:
+        kinds.append("v2")
+    return tuple(kinds)
+
+
+def _not_frozen(nodes: list[tuple[str, Any]]) -> list[Finding]:
+    variables = [name for name, node in nodes if node.op in vocabulary.VARIABLE_OPS]
+    if not variables:
+        return []
+    return [
+        Finding(
+            "not-frozen",
+            f"{len(variables)} variables are left in the graph: {_some(variables)}",
+            where=variables[0],
+            hint="give the checkpoint that has their values with --checkpoint, or freeze the model first",
+        )
+    ]
+
+
+def _training_batch_norm(nodes: list[tuple[str, Any]]) -> list[Finding]:
+    # An absent attribute has the op's default, which is True.
+    live = [
+        name
+        for name, node in nodes
+        if node.op in vocabulary.BATCH_NORM_OPS
+        and (node.attr["is_training"].b if "is_training" in node.attr else True)
+    ]
+    if not live:
+        return []
+    return [
+        Finding(
+            "training-batch-norm",
+            f"{len(live)} batch normalisations use the batch's statistics, not the trained ones: {_some(live)}",
+            where=live[0],
+            hint="export the model in inference mode",
+        )
+    ]
+
+
+def _live_randomness(nodes: list[tuple[str, Any]]) -> list[Finding]:
+    random = [(name, node) for name, node in nodes if node.op in vocabulary.RANDOM_OPS]
+    if not random:
+        return []
+    dropout = [name for name, _ in random if "drop" in name.lower()]
+    code = "live-dropout" if dropout else "random-op"
+    named = dropout or [name for name, _ in random]
+    kinds = ", ".join(sorted({node.op for _, node in random}))
+    return [
+        Finding(
+            code,
+            f"{len(named)} random ops ({kinds}) lie on the way to the outputs"
+            f"{', of dropout that is still on' if dropout else ''}: {_some(named)}",
+            where=named[0],
+            hint="export the model in inference mode; a random output cannot be compared",
+        )
+    ]
+
+
+def _training_switches(view: GraphView, names: list[str]) -> list[Finding]:
+    switches = [
+        name
+        for name in names
+        if view.nodes[name].op in vocabulary.PLACEHOLDER_OPS and vocabulary.is_training_switch(name)
+    ]
+    if not switches:
+        return []
+    return [
+        Finding(
+            "training-switch",
+            f"an input switches between training and inference: {_some(switches)}",
+            where=switches[0],
+            hint="it has to be fixed to its inference value before conversion",
+        )
+    ]
+
+
+def _pipelines(nodes: list[tuple[str, Any]]) -> list[Finding]:
+    found = []
+    for code, kinds, noun in (
+        ("queue-input", vocabulary.QUEUE_OPS, "a queue"),
+        ("iterator-input", vocabulary.ITERATOR_OPS, "a dataset iterator"),
+    ):
+        ends = [name for name, node in nodes if node.op in kinds]
+        if ends:
+            found.append(
+                Finding(
+                    code,
+                    f"the graph reads its input from {noun}: {_some(ends)}",
+                    where=ends[0],
+                    hint=f"cut it there: --inputs {ends[0]}:0",
+                )
+            )
+    return found
+
+
+def _front_end(nodes: list[tuple[str, Any]]) -> list[Finding]:
+    found = []
+    for operation, does in vocabulary.FRONT_END_OPS.items():
+        names = [name for name, node in nodes if node.op == operation]
+        if names:
+            found.append(
+                Finding(
+                    "front-end-op",
+                    f"{operation} {does}, for which edge formats have no op: {_some(names)}",
+                    where=names[0],
+                    hint="cut the graph behind it with --inputs and do this step outside the model",
+                )
+            )
+    return found
+
+
+def _untrusted(nodes: list[tuple[str, Any]], has_assets: bool) -> list[Finding]:
+    found = []
+    for operation, does in vocabulary.UNTRUSTED_OPS.items():
+        if has_assets and operation in vocabulary.TABLE_FROM_FILE_OPS:
+            continue
+        names = [name for name, node in nodes if node.op == operation and _touches(node)]
+        if names:
+            found.append(
+                Finding(
+                    "untrusted-op",
+                    f"{operation} {does} when the model runs: {_some(names)}",
+                    where=names[0],
+                    hint="read what it does, and pass --trust only if you trust the model's author",
+                )
+            )
+    return found
+
+
+def _touches(node: Any) -> bool:
+    if node.op != "PrintV2":
+        return True
+    # The standard streams are harmless; a path is "file://…".
+    return bool(node.attr["output_stream"].s.startswith(b"file:"))
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
