@@ -1,0 +1,356 @@
+"""From the graph of a SavedModel to a frozen one: select, inline, fold variables, tidy, check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edgeconv.conversions._graph_editing import (
+    CALLS,
+    check_known_ops,
+    clean,
+    inlined,
+    join_reference,
+    pruned,
+    reachable,
+    split_reference,
+)
+from edgeconv.conversions._variable_folding import VARIABLE_OPS, fold_variables
+from edgeconv.conversions._variable_values import stored_keys
+from edgeconv.errors import ConversionError, UsageError
+from edgeconv.formats.base import Contract, TensorSpec
+from edgeconv.runtimes._programs import identifier
+from edgeconv.runtimes._tensorflow import as_conversion_error, refuse_untrusted, shape_text
+
+PLACEHOLDERS = ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")
+_SILENT = ("Assert", "Print", "PrintV2", "NoOp", "DisableCopyOnRead", "VarIsInitializedOp", "ScalarSummary",
+           "HistogramSummary", "MergeSummary", "ImageSummary")  # fmt: skip
+_WRITES = ("Assign", "AssignVariableOp", "AssignAdd", "AssignSub", "AssignAddVariableOp", "AssignSubVariableOp")
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenGraph:
+    """A frozen graph that lacks only the values of its constants.
+
+    Attributes:
+        graph_def: the GraphDef; nodes named as ``variables`` are Const without a value.
+        variables: NodeDefs of the variables that these constants stand for.
+        keys: variable node to its key in the checkpoint.
+        contract: ``tensor`` of its inputs and outputs are endpoints of ``graph_def``.
+        notes: what a person should know.
+    """
+
+    graph_def: Any
+    variables: tuple[Any, ...]
+    keys: Mapping[str, str]
+    contract: Contract
+    notes: tuple[str, ...]
+
+
+def freeze(meta_graph: Any, contract: Contract, path: str, options: Mapping[str, Any]) -> FrozenGraph:
+    """Freeze what ``contract`` names in ``meta_graph``.
+
+    Raises:
+        UsageError: a tensor of the contract is not in the graph.
+        UntrustedModelError: what is needed runs Python or touches files.
+        ConversionError: custom ops, tables, iterators, queues, inputs that nobody declared, or variables
+            that inference changes; names the node and the way out.
+    """
+    import tensorflow as tf
+
+    graph_def = meta_graph.graph_def
+    names = {node.name for node in graph_def.node}
+    restore = meta_graph.saver_def.restore_op_name
+    roots = {_node(spec) for spec in (*contract.outputs, *contract.inputs)} & names
+    signature = meta_graph.signature_def.get(contract.signature or "")
+    if signature is not None:
+        # Tensors inside functions have names only once their function is inlined, from its call on.
+        roots |= {split_reference(info.name)[0] for info in signature.outputs.values()} & names
+    check_known_ops(pruned(graph_def, roots), path)
+    graph_def = pruned(graph_def, [*roots, restore] if restore in names else roots)
+    clean(graph_def)
+    calls = {node.name for node in graph_def.node if node.op in CALLS}
+    try:
+        graph_def = inlined(graph_def, [*sorted(roots), *([restore] if restore in names else [])])
+    except (tf.errors.OpError, ValueError) as error:
+        raise as_conversion_error(error, "TensorFlow cannot inline the functions of the model", path) from error
+    keys = stored_keys(graph_def)
+    clean(graph_def)
+    editor = _Editor(graph_def, path)
+    contract = editor.cut(contract, meta_graph, calls)
+    graph_def = pruned(graph_def, [_node(s) for s in contract.outputs], [_node(s) for s in contract.inputs])
+    editor = _Editor(graph_def, path)
+    editor.drop_side_effects()
+    graph_def = pruned(graph_def, [_node(s) for s in contract.outputs], [_node(s) for s in contract.inputs])
+    refuse_untrusted(graph_def.node, path, options)
+    _check_state(graph_def, path)
+    _check_inputs(graph_def, contract, path)
+    try:
+        variables = fold_variables(graph_def, path)
+    except KeyError as error:
+        raise ConversionError(f"the graph calls the function {error}, which it does not have", where=path) from error
+    _bypass_reads(graph_def, contract)
+    graph_def = pruned(graph_def, [_node(s) for s in contract.outputs], [_node(s) for s in contract.inputs])
+    left = {node.name for node in graph_def.node}
+    notes = tuple(editor.notes)
+    return FrozenGraph(graph_def, tuple(v for v in variables if v.name in left), keys, contract, notes)
+
+
+class _Editor:
+    """Edits one main graph in place."""
+
+    def __init__(self, graph_def: Any, path: str) -> None:
+        self.graph_def = graph_def
+        self.path = path
+        self.nodes = {node.name: node for node in graph_def.node}
+        self.notes: list[str] = []
+
+    def cut(self, contract: Contract, meta_graph: Any, calls: set[str]) -> Contract:
+        """Give inputs placeholders of their own name and shape, and outputs nodes; as the contract says."""
+        prefix = f"{contract.signature}_"
+        for spec in (*contract.inputs, *contract.outputs):
+            if _node(spec) not in self.nodes:
+                raise UsageError(
+                    f"there is no tensor '{spec.inner_name}'",
+                    where=self.path,
+                    hint="'edgeconv inspect --ops' lists what there is; names inside functions begin with "
+                    "the name of the call",
+                )
+        self._bypass_inlining()
+        outputs = []
+        for spec in contract.outputs:
+            node, port = split_reference(spec.inner_name)
+            source = self._through(node, port or 0)
+            if node in calls or self.nodes[node].op == "IdentityN":
+                fresh = self._free(identifier(spec.name))
+                self._add(fresh, "Identity", [source], self._dtype(spec, meta_graph))
+                outputs.append(replace(spec, tensor=f"{fresh}:0"))
+            else:
+                outputs.append(replace(spec, tensor=f"{node}:{port or 0}"))
+        inputs = []
+        for spec in contract.inputs:
+            node, port = split_reference(spec.inner_name)
+            fresh = node
+            if self.nodes[node].op not in PLACEHOLDERS:
+                fresh = self._free(identifier(spec.name))
+                self._redirect(node, port or 0, fresh)
+                self.notes.append(f"cut at '{node}:{port or 0}': the input '{spec.name}' goes in there")
+                self._add(fresh, "Placeholder", [], self._dtype(spec, meta_graph))
+            elif node.startswith(prefix) and node[len(prefix) :] not in self.nodes and node != prefix:
+                fresh = node[len(prefix) :]
+                self._redirect(node, None, fresh)
+                self.nodes[fresh] = self.nodes.pop(node)
+                self.nodes[fresh].name = fresh
+            self._make_placeholder(fresh, spec)
+            outputs = [
+                replace(o, tensor=f"{fresh}:0") if split_reference(o.inner_name)[0] == node and fresh != node else o
+                for o in outputs
+            ]
+            inputs.append(replace(spec, tensor=f"{fresh}:0"))
+        declared = {_node(spec) for spec in inputs}
+        for node in self.graph_def.node:
+            if node.op == "PlaceholderWithDefault" and node.name not in declared:
+                # Nobody feeds it, so it is its default.
+                dtype = node.attr["dtype"].type
+                node.op = "Identity"
+                node.attr.clear()
+                node.attr["T"].type = dtype
+                self.notes.append(f"'{node.name}' keeps its default, as it is no input")
+        return replace(contract, inputs=tuple(inputs), outputs=tuple(outputs))
+
+    def drop_side_effects(self) -> None:
+        """Take away what only warns, prints or counts: it computes no output."""
+        for node in self.graph_def.node:
+            if node.op in ("Print", "CheckNumerics", "CheckNumericsV2"):
+                dtype = node.attr["T"].type
+                kept = [node.input[0], *(i for i in node.input if i.startswith("^"))]
+                node.op = "Identity"
+                node.attr.clear()
+                node.attr["T"].type = dtype
+                del node.input[:]
+                node.input.extend(kept)
+        dropped: set[str] = set()
+        for node in self.graph_def.node:
+            inputs: list[str] = []
+            for reference in node.input:
+                for kept_reference in self._kept(reference, dropped, set()):
+                    if kept_reference not in inputs or not kept_reference.startswith("^"):
+                        inputs.append(kept_reference)
+            if inputs != list(node.input):
+                del node.input[:]
+                node.input.extend(inputs)
+        written = {self._variable(self.nodes[name]): name for name in dropped if self.nodes[name].op in _WRITES}
+        for variable, name in sorted(written.items()):
+            self.notes.append(
+                f"'{name}' writes '{variable}' at each inference; a frozen graph always starts from the stored value"
+            )
+
+    def _kept(self, reference: str, dropped: set[str], seen: set[str]) -> list[str]:
+        """A control input as what is left of it; data inputs stay as they are."""
+        name, port = split_reference(reference)
+        if port is not None or name not in self.nodes:
+            return [reference]
+        node = self.nodes[name]
+        if name in seen:
+            return []
+        seen.add(name)
+        if node.op in _SILENT:
+            controls = [i for i in node.input if i.startswith("^")]
+            return [kept for control in controls for kept in self._kept(control, dropped, seen)]
+        if node.op in _WRITES and not self._read_later(node):
+            dropped.add(name)
+            return []
+        return [reference]
+
+    def _read_later(self, write: Any) -> bool:
+        variable = self._variable(write)
+        for node in self.graph_def.node:
+            if node.op in ("ReadVariableOp", "Identity", "ResourceGather") and node.input:
+                if self._variable(node) != variable:
+                    continue
+                if write.name in reachable(self.graph_def, [node.name]):
+                    return True
+        return False
+
+    def _variable(self, node: Any) -> str:
+        name, _ = split_reference(node.input[0])
+        while name in self.nodes and self.nodes[name].op in ("Identity", "Enter", "RefIdentity"):
+            name, _ = split_reference(self.nodes[name].input[0])
+        return name
+
+    def _bypass_inlining(self) -> None:
+        """Connect straight what inlining connected by chains of Identity."""
+        for node in self.graph_def.node:
+            inputs = []
+            for reference in node.input:
+                name, port = split_reference(reference)
+                inputs.append(reference if port is None else self._through(name, port))
+            if inputs != list(node.input):
+                del node.input[:]
+                node.input.extend(inputs)
+
+    def _through(self, name: str, port: int) -> str:
+        while name in self.nodes:
+            node = self.nodes[name]
+            made = name.startswith("Func/") and node.op == "Identity"
+            if not made and node.op != "IdentityN":
+                break
+            inner, inner_port = split_reference(node.input[port if node.op == "IdentityN" else 0])
+            if inner_port is None:
+                break
+            name, port = inner, inner_port
+        return join_reference(name, port)
+
+    def _redirect(self, name: str, port: int | None, fresh: str) -> None:
+        """Let all consumers of ``name:port`` (of all ports and control where None) read ``fresh``."""
+        for node in self.graph_def.node:
+            for index, reference in enumerate(node.input):
+                source, source_port = split_reference(reference)
+                if source == name and (port is None or source_port == port):
+                    node.input[index] = join_reference(fresh, source_port if port is None else 0)
+
+    def _add(self, name: str, op: str, inputs: list[str], dtype: int) -> None:
+        node = self.graph_def.node.add(name=name, op=op)
+        node.input.extend(inputs)
+        node.attr["T" if op == "Identity" else "dtype"].type = dtype
+        self.nodes[name] = node
+
+    def _make_placeholder(self, name: str, spec: TensorSpec) -> None:
+        node = self.nodes[name]
+        dtype = node.attr["dtype"].type
+        node.op = "Placeholder"
+        del node.input[:]
+        node.attr.clear()
+        node.attr["dtype"].type = dtype % 100
+        shape = node.attr["shape"].shape
+        shape.SetInParent()
+        if spec.shape is None:
+            shape.unknown_rank = True
+        for size in spec.shape or ():
+            shape.dim.add(size=-1 if size is None else size)
+
+    def _dtype(self, spec: TensorSpec, meta_graph: Any) -> int:
+        import tensorflow as tf
+
+        for signature in meta_graph.signature_def.values():
+            for info in (*signature.outputs.values(), *signature.inputs.values()):
+                if info.name == spec.inner_name:
+                    return int(info.dtype) % 100
+        return int(tf.as_dtype(spec.dtype).as_datatype_enum)
+
+    def _free(self, name: str) -> str:
+        fresh, number = name, 1
+        while fresh in self.nodes:
+            fresh = f"{name}_{number}"
+            number += 1
+        return fresh
+
+
+def _bypass_reads(graph_def: Any, contract: Contract) -> None:
+    """Let consumers read constants themselves where an Identity was only the reading of a variable."""
+    nodes = {node.name: node for node in graph_def.node}
+    kept = {_node(spec) for spec in contract.outputs}
+    reads = {
+        node.name: node.input[0]
+        for node in graph_def.node
+        if node.op == "Identity"
+        and node.name not in kept
+        and len(node.input) == 1
+        and nodes[split_reference(node.input[0])[0]].op == "Const"
+        and not nodes[split_reference(node.input[0])[0]].input
+    }
+    for node in graph_def.node:
+        for index, reference in enumerate(node.input):
+            if reference in reads:
+                node.input[index] = reads[reference]
+
+
+def _check_inputs(graph_def: Any, contract: Contract, path: str) -> None:
+    declared = {_node(spec) for spec in contract.inputs}
+    for node in graph_def.node:
+        if node.op in PLACEHOLDERS and node.name not in declared:
+            raise ConversionError(
+                f"the outputs need the placeholder '{node.name}', which is not among the inputs",
+                where=path,
+                why=f"the inputs are {', '.join(s.name for s in contract.inputs) or 'none'}",
+                hint=f"add it with --inputs (…,{node.name}:0), or choose outputs that do not need it",
+            )
+    for spec in contract.inputs:
+        if spec.dtype in ("resource", "variant"):
+            raise ConversionError(
+                f"the input '{spec.name}' {shape_text(spec.shape)} is a {spec.dtype}, not an array",
+                where=path,
+                hint="cut the model behind it with --inputs TENSOR",
+            )
+
+
+def _check_state(graph_def: Any, path: str) -> None:
+    """Refuse what holds state that a constant cannot stand for: tables, iterators, queues, readers."""
+    from tensorflow.core.framework import types_pb2
+    from tensorflow.python.framework import op_def_registry
+
+    consumers: dict[str, Any] = {}
+    for node in graph_def.node:
+        for reference in node.input:
+            consumers.setdefault(split_reference(reference)[0], node)
+    for node in graph_def.node:
+        definition = op_def_registry.get(node.op)
+        if definition is None or node.op in VARIABLE_OPS or node.op in CALLS or node.input:
+            continue
+        holds = any(
+            output.type == types_pb2.DT_RESOURCE or output.is_ref for output in definition.output_arg
+        )
+        if definition.is_stateful and holds:
+            user = consumers.get(node.name)
+            by = f", which {user.op} ('{user.name}') uses," if user is not None else ""
+            raise ConversionError(
+                f"the op {node.op} ('{node.name}'){by} holds state that a frozen graph cannot hold",
+                where=path,
+                why="lookup tables, iterators and queues are filled outside of the graph",
+                hint="convert to TFLite straight from the SavedModel, or cut behind it with --inputs TENSOR",
+            )
+
+
+def _node(spec: TensorSpec) -> str:
+    return split_reference(spec.inner_name)[0]

@@ -1,0 +1,62 @@
+"""SavedModel (TF1 or TF2) to frozen graph: one GraphDef without variables, calls or side effects.
+
+Nothing of the model is run: functions are inlined, the restore subgraph is read for which stored value
+belongs to which variable, and the values go from the checkpoint to the file one by one.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from edgeconv.conversions._freezing import freeze
+from edgeconv.conversions._graph_writing import write_graph
+from edgeconv.conversions._variable_values import VariableValues
+from edgeconv.conversions.base import Conversion, ConversionJob, ConversionResult
+from edgeconv.runtimes._saved_model_reading import choose_graph, contract_in, read_saved_model
+
+
+def convert(job: ConversionJob) -> ConversionResult:
+    """Freeze the SavedModel at ``job.source``; see :class:`ConversionJob`.
+
+    Raises:
+        InvalidModelError, UsageError, UntrustedModelError, ConversionError: see ``freeze``.
+    """
+    path = str(job.source.path)
+    proto = read_saved_model(job.source.path)
+    graph = choose_graph(proto, job.source.contract, job.options, path)
+    contract = contract_in(graph, job.source.contract, job.options, path)
+    frozen = freeze(graph, contract, path, job.options)
+    values = VariableValues(job.source.path, frozen.keys, list(graph.meta_info_def.tags))
+    del proto, graph
+    try:
+        write_graph(
+            frozen.graph_def,
+            job.destination,
+            {node.name: partial(values.get, node) for node in frozen.variables},
+            sum(_bytes(node) for node in frozen.variables),
+            path,
+        )
+    finally:
+        values.close()
+    return ConversionResult(frozen.contract, frozen.notes)
+
+
+def _bytes(variable: Any) -> int:
+    import tensorflow as tf
+
+    shape = tf.TensorShape(variable.attr["shape"].shape)
+    count = shape.num_elements()
+    return 0 if count is None else int(count) * int(tf.as_dtype(variable.attr["dtype"].type % 100).size)
+
+
+CONVERSION = Conversion(
+    name="frozen_graph_from_saved_model",
+    source="saved_model",
+    target="frozen_graph",
+    precisions=("fp32",),
+    convert=convert,
+    preload=("tensorflow",),
+    tools=("tensorflow",),
+    options=("signature", "tags", "trust"),
+)

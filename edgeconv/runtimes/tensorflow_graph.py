@@ -1,0 +1,92 @@
+"""Frozen graphs run by TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeconv.errors import InvalidModelError, UsageError
+from edgeconv.formats.base import Contract
+from edgeconv.runtimes._saved_model_reading import all_nodes
+from edgeconv.runtimes._tensorflow import (
+    GraphSession,
+    as_conversion_error,
+    refuse_untrusted,
+    session_config,
+    tensor_name,
+)
+
+
+class TensorFlowGraphRuntime:
+    """Runs a GraphDef without variables in a session of its own."""
+
+    name = "tensorflow_graph"
+    formats = ("frozen_graph",)
+    preload = ("tensorflow",)
+    tools = ("tensorflow",)
+
+    def open(
+        self, path: Path, contract: Contract | None, *, threads: int = 1, options: Mapping[str, Any] | None = None
+    ) -> GraphSession:
+        """See :meth:`edgeconv.runtimes.base.Runtime.open`; a graph does not name its inputs, a contract must."""
+        import tensorflow as tf
+
+        if contract is None:
+            raise UsageError(
+                "a frozen graph does not say which tensors are its inputs and outputs",
+                where=str(path),
+                hint="name them with --inputs and --outputs; 'edgeconv inspect' ranks the likely ones",
+            )
+        graph_def = read_graph(path)
+        refuse_untrusted(all_nodes(graph_def), str(path), options or {})
+        graph = tf.Graph()
+        try:
+            with graph.as_default():
+                tf.graph_util.import_graph_def(graph_def, name="")
+            # The session gets its own copy; this one would only take memory.
+            graph_def.Clear()
+            for spec in (*contract.inputs, *contract.outputs):
+                graph.get_tensor_by_name(tensor_name(spec))
+        except KeyError as error:
+            raise UsageError(
+                f"the graph has no tensor {error.args[0]}",
+                where=str(path),
+                hint="'edgeconv inspect --ops' lists what there is",
+            ) from error
+        except (tf.errors.OpError, ValueError) as error:
+            raise as_conversion_error(error, "TensorFlow cannot import the graph", str(path)) from error
+        session = tf.compat.v1.Session(graph=graph, config=session_config(threads))
+        return GraphSession(session, contract.inputs, contract.outputs, str(path))
+
+
+def read_graph(path: Path) -> Any:
+    """The GraphDef at ``path``, binary or text.
+
+    Raises:
+        InvalidModelError: it is neither.
+    """
+    from google.protobuf import text_format
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.framework import graph_pb2
+
+    graph_def = graph_pb2.GraphDef()
+    try:
+        graph_def.ParseFromString(path.read_bytes())
+        if graph_def.node:
+            return graph_def
+    except DecodeError as error:
+        failure: Exception = error
+    else:
+        failure = ValueError("no nodes in it")
+    try:
+        graph_def = graph_pb2.GraphDef()
+        text_format.Parse(path.read_text(encoding="utf-8"), graph_def)
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise InvalidModelError(
+            "not a readable graph", where=str(path), why=str(failure)[:200], hint="copy the file again"
+        ) from error
+    return graph_def
+
+
+RUNTIME = TensorFlowGraphRuntime()
