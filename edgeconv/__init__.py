@@ -1,1 +1,204 @@
-"""edgeconv takes a trained TensorFlow model to proven, measured artifacts for edge devices."""
+"""edgeconv takes a trained TensorFlow model to edge artifacts, each proven equal to the original.
+
+>>> import edgeconv
+>>> manifest = edgeconv.convert("digits.keras", to="tflite:int8")       # doctest: +SKIP
+>>> manifest.artifact("tflite.int8").gate.verdict                       # doctest: +SKIP
+'pass'
+
+Importing this package is quick; TensorFlow and the runtimes are imported where they are needed, most of
+it in worker processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version as _version
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgeconv.execution.manifest import Manifest
+    from edgeconv.formats.base import Description
+    from edgeconv.recipe.compare import Comparison
+    from edgeconv.runtimes.base import Session
+
+__all__ = ["compare", "convert", "inspect", "load"]
+
+__version__ = _version("edgeconv")
+
+AnyPath = str | PathLike[str]
+
+
+def inspect(model: AnyPath) -> Description:
+    """Say what a model is, without running anything that is in it.
+
+    Args:
+        model: file, folder or checkpoint prefix of any known format; recognised by content.
+
+    Returns:
+        Format, producer, signatures with shapes and dtypes, parameters, MACs, operations, findings.
+
+    Raises:
+        edgeconv.errors.UsageError: nothing is there.
+        edgeconv.errors.InvalidModelError: no known format, truncated, corrupt, or of a newer version.
+
+    >>> edgeconv.inspect(digits / "digits.keras").format
+    'keras'
+    """
+    from edgeconv.formats import describe
+
+    return describe(Path(model))
+
+
+def convert(
+    model: AnyPath,
+    to: str | Sequence[str] = (),
+    *,
+    output: AnyPath | None = None,
+    calibration: AnyPath | None = None,
+    data: AnyPath | None = None,
+    shapes: Mapping[str, Sequence[int | None]] | None = None,
+    inputs: Sequence[str] = (),
+    outputs: Sequence[str] = (),
+    signature: str | None = None,
+    tags: Sequence[str] | None = None,
+    tolerance: str | Sequence[str] = (),
+    checkpoint: AnyPath | None = None,
+    model_builder: str | None = None,
+    trust: bool = False,
+    jobs: int | None = None,
+    seed: int = 0,
+    use_cache: bool = True,
+) -> Manifest:
+    """Convert a model in stages, each proven against its predecessor.
+
+    Args:
+        model: file, folder or checkpoint prefix.
+        to: ``FORMAT[:PRECISION]``, one or several; the default formats in fp32 where empty.
+        output: folder for the artifacts; ``MODEL-NAME.edgeconv`` in the current folder where ``None``.
+        calibration: ``.npz`` or ``.npy`` of samples for quantization, leading axis the samples.
+        data: the same for the gates, in place of seeded probes.
+        shapes: input name to the shape to pin, ``None`` for a dimension that stays open.
+        inputs, outputs: tensors where the model begins and ends.
+        signature, tags: which callable of a SavedModel.
+        tolerance: as ``--tolerance`` takes it.
+        checkpoint, model_builder: what a checkpoint needs; see ``--model-builder``.
+        trust: allow the model to run code and to touch files that it names.
+        jobs: workers at the same time.
+        seed: of the probes.
+        use_cache: whether finished work of earlier runs may be used and kept.
+
+    Returns:
+        What was made, with every gate's verdict; what failed is in ``failures``. A failed conversion or
+        gate raises nothing: see :attr:`~edgeconv.execution.manifest.Manifest.passed`.
+
+    Raises:
+        edgeconv.errors.UsageError: nothing was begun because the call is wrong.
+
+    >>> manifest = edgeconv.convert(digits / "digits.keras", "tflite", output=digits / "out")
+    >>> [(artifact.id, artifact.gate.verdict) for artifact in manifest.artifacts]
+    [('saved_model.fp32', 'pass'), ('frozen_graph.fp32', 'pass'), ('tflite.fp32', 'pass')]
+    """
+    from edgeconv.recipe.convert import convert as run
+    from edgeconv.recipe.request import ConversionRequest, parse_targets
+
+    manifest, _ = run(
+        ConversionRequest(
+            model=Path(model),
+            output=_path(output),
+            to=parse_targets([to] if isinstance(to, str) else to),
+            data=_path(data),
+            calibration=_path(calibration),
+            shapes={name: tuple(shape) for name, shape in (shapes or {}).items()},
+            inputs=tuple(inputs),
+            outputs=tuple(outputs),
+            signature=signature,
+            tags=None if tags is None else tuple(tags),
+            tolerance=(tolerance,) if isinstance(tolerance, str) else tuple(tolerance),
+            checkpoint=_path(checkpoint),
+            model_builder=model_builder,
+            trust=trust,
+            jobs=jobs,
+            seed=seed,
+            use_cache=use_cache,
+        ),
+        lambda event: None,
+    )
+    return manifest
+
+
+def compare(
+    reference: AnyPath,
+    candidate: AnyPath,
+    *,
+    data: AnyPath | None = None,
+    shapes: Mapping[str, Sequence[int | None]] | None = None,
+    tolerance: str | Sequence[str] = (),
+    output_map: Mapping[str, str] | None = None,
+    input_map: Mapping[str, str] | None = None,
+    seed: int = 0,
+    locate: bool = False,
+    **options: Any,
+) -> Comparison:
+    """Judge whether two artifacts of any formats compute the same, output by output.
+
+    Args:
+        reference, candidate: the two; the tolerance is that of the candidate's precision.
+        data: samples in place of seeded probes.
+        shapes: input name to the shape to pin.
+        tolerance: as ``--tolerance`` takes it.
+        output_map, input_map: reference name to candidate name, where names do not tell.
+        seed: of the probes.
+        locate: also find the first tensor that diverges.
+        options: what opening a source needs: ``signature``, ``tags``, ``model_builder``, ``trust``.
+
+    Raises:
+        edgeconv.errors.UsageError: the call is wrong, or the mapping of names is ambiguous.
+        edgeconv.errors.ConversionError: one of the two cannot be run.
+
+    >>> edgeconv.compare(digits / "digits.keras", digits / "out" / "digits.fp32.tflite").passed
+    True
+    """
+    from edgeconv.recipe.compare import ComparisonRequest
+    from edgeconv.recipe.compare import compare as run
+
+    return run(
+        ComparisonRequest(
+            reference=Path(reference),
+            candidate=Path(candidate),
+            data=_path(data),
+            shapes={name: tuple(shape) for name, shape in (shapes or {}).items()},
+            tolerance=(tolerance,) if isinstance(tolerance, str) else tuple(tolerance),
+            output_map=output_map or {},
+            input_map=input_map or {},
+            options=options,
+            seed=seed,
+            locate=locate,
+        )
+    )
+
+
+def load(model: AnyPath, *, threads: int = 1, **options: Any) -> Session:
+    """Open an artifact in this process and keep it loaded.
+
+    Args:
+        model: an artifact of any format that a runtime here opens.
+        threads: intra-op threads.
+        options: what the runtime takes (``signature``, ``providers``, ``xnnpack``, …).
+
+    Returns:
+        A session: ``session(inputs)`` takes and gives a dict of arrays by logical name.
+
+    >>> with edgeconv.load(digits / "out" / "digits.fp32.tflite") as session:
+    ...     scores = session({"image": images[:1]})["scores"]
+    >>> scores.shape, str(scores.dtype)
+    ((1, 10), 'float32')
+    """
+    from edgeconv.recipe.loading import load as open_artifact
+
+    return open_artifact(Path(model), threads=threads, options=options)
+
+
+def _path(path: AnyPath | None) -> Path | None:
+    return None if path is None else Path(path)

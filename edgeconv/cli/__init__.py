@@ -1,1 +1,1 @@
-"""TODO"""
+"""One file a command; parses and prints, decides nothing."""

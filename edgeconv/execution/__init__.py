@@ -1,1 +1,1 @@
-"""TODO"""
+"""Workers, cache, manifest, scheduling. Stages are known here only by the interface in ``stage``."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""From what the user wishes to a plan: requests, contracts, routes."""

@@ -37,6 +37,10 @@ class Session(Protocol):
         """
         ...
 
+    def __call__(self, inputs: Arrays) -> dict[str, Any]:
+        """The same as :meth:`infer`."""
+        return self.infer(inputs)
+
     def close(self) -> None:
         """Give the memory back. The session cannot be used after it."""
         ...

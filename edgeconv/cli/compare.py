@@ -1,0 +1,91 @@
+"""``edgeconv compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgeconv.cli.options import PATH, common, print_json
+
+
+@click.command("compare", epilog="Example:  edgeconv compare model.keras model.int8.tflite --locate")
+@click.argument("reference", type=PATH)
+@click.argument("candidate", type=PATH)
+@click.option("--data", type=PATH, help=".npz or .npy of samples, in place of seeded probes.")
+@click.option("--locate", is_flag=True, help="Find the first tensor that diverges, and by whose fault.")
+@click.option(
+    "--map",
+    "output_map",
+    multiple=True,
+    metavar="REFERENCE=CANDIDATE",
+    help="Pair two outputs whose names do not tell.",
+)
+@click.option(
+    "--map-input", "input_map", multiple=True, metavar="REFERENCE=CANDIDATE", help="The same for inputs."
+)
+@click.option(
+    "--shape", "shapes", multiple=True, metavar="NAME=1,224,224,3", help="Pin the shape of an input."
+)
+@click.option("--signature", help="Signature of a SavedModel or TFLite file.")
+@click.option("--tags", help="Tags of the metagraph of a SavedModel, separated by commas.")
+@click.option(
+    "--tolerance",
+    multiple=True,
+    metavar="[PRECISION:]NAME=VALUE,…",
+    help="Tolerance, as in 'int8:sqnr=15' or '1e-3'.",
+)
+@click.option("--model-builder", metavar="MODULE:FUNCTION", help="Function that builds a checkpoint's model.")
+@click.option("--trust", is_flag=True, help="Allow the models to run code and to touch files.")
+@click.option("--seed", type=int, default=0, help="Seed of the probes.  [0]")
+@common
+def command(
+    reference: Path,
+    candidate: Path,
+    data: Path | None,
+    locate: bool,
+    output_map: tuple[str, ...],
+    input_map: tuple[str, ...],
+    shapes: tuple[str, ...],
+    signature: str | None,
+    tags: str | None,
+    tolerance: tuple[str, ...],
+    model_builder: str | None,
+    trust: bool,
+    seed: int,
+    as_json: bool,
+    quiet: bool,
+    verbose: int,
+    debug: bool,
+) -> int:
+    """Prove that CANDIDATE computes what REFERENCE does, output by output."""
+    from edgeconv.errors import ExitCode
+    from edgeconv.recipe.compare import ComparisonRequest, compare
+    from edgeconv.recipe.request import parse_pairs, parse_shapes
+
+    comparison = compare(
+        ComparisonRequest(
+            reference=reference,
+            candidate=candidate,
+            data=data,
+            shapes=parse_shapes(shapes),
+            tolerance=tolerance,
+            output_map=parse_pairs(output_map, "--map"),
+            input_map=parse_pairs(input_map, "--map-input"),
+            options={
+                "signature": signature,
+                "tags": tags.split(",") if tags is not None else None,
+                "model_builder": model_builder,
+                "trust": trust or None,
+            },
+            seed=seed,
+            locate=locate,
+        )
+    )
+    if as_json:
+        print_json(comparison.to_json())
+    else:
+        from edgeconv.cli.tables import print_comparison
+
+        print_comparison(comparison, quiet=quiet)
+    return ExitCode.OK if comparison.passed else ExitCode.VERDICT_FAILED

@@ -1,0 +1,111 @@
+"""``edgeconv convert``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgeconv.cli.options import PATH, common, print_json
+
+
+@click.command(
+    "convert",
+    epilog="Example:  edgeconv convert model.keras --to tflite:int8,onnx --calibration samples.npz",
+)
+@click.argument("model", type=PATH)
+@click.option("-o", "--output", type=PATH, help="Folder for the artifacts.  [MODEL-NAME.edgeconv]")
+@click.option(
+    "--to",
+    multiple=True,
+    metavar="FORMAT[:PRECISION],…",
+    help="What to make; ':all' is every precision.  [frozen_graph,tflite,onnx]",
+)
+@click.option("--calibration", type=PATH, help=".npz or .npy of samples for quantization.")
+@click.option("--data", type=PATH, help=".npz or .npy of samples for the gates, in place of seeded probes.")
+@click.option(
+    "--shape", "shapes", multiple=True, metavar="NAME=1,224,224,3", help="Pin the shape of an input."
+)
+@click.option("--inputs", multiple=True, metavar="NAME,…", help="Tensors where the model begins.")
+@click.option("--outputs", multiple=True, metavar="NAME,…", help="Tensors where the model ends.")
+@click.option("--signature", help="Signature of a SavedModel or TFLite file.")
+@click.option("--tags", help="Tags of the metagraph of a SavedModel, separated by commas.")
+@click.option(
+    "--tolerance",
+    multiple=True,
+    metavar="[PRECISION:]NAME=VALUE,…",
+    help="Tolerance of the gates, as in 'fp32:abs=1e-4,rel=1e-3'.",
+)
+@click.option("--model-builder", metavar="MODULE:FUNCTION", help="Function that builds a checkpoint's model.")
+@click.option("--checkpoint", type=PATH, help="Checkpoint with the weights of MODEL.")
+@click.option("--trust", is_flag=True, help="Allow the model to run code and to touch files that it names.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Workers at the same time.  [number of cores]")
+@click.option("--seed", type=int, default=0, help="Seed of the probes.  [0]")
+@click.option("--no-cache", is_flag=True, help="Do not use finished work of earlier runs, and keep none.")
+@click.option("--worker-timeout", type=float, default=3600.0, help="Seconds one worker may take.  [3600]")
+@click.option("--worker-memory", type=float, help="Megabytes one worker may use.  [no limit]")
+@common
+def command(
+    model: Path,
+    output: Path | None,
+    to: tuple[str, ...],
+    calibration: Path | None,
+    data: Path | None,
+    shapes: tuple[str, ...],
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    signature: str | None,
+    tags: str | None,
+    tolerance: tuple[str, ...],
+    model_builder: str | None,
+    checkpoint: Path | None,
+    trust: bool,
+    jobs: int | None,
+    seed: int,
+    no_cache: bool,
+    worker_timeout: float,
+    worker_memory: float | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: int,
+    debug: bool,
+) -> int:
+    """Take MODEL to other formats in stages, each proven against its predecessor."""
+    from edgeconv.cli.progress import progress
+    from edgeconv.execution.stage import Limits
+    from edgeconv.recipe.convert import convert, exit_code
+    from edgeconv.recipe.request import ConversionRequest, parse_shapes, parse_targets
+
+    request = ConversionRequest(
+        model=model,
+        output=output,
+        to=parse_targets(to),
+        data=data,
+        calibration=calibration,
+        shapes=parse_shapes(shapes),
+        inputs=_names(inputs),
+        outputs=_names(outputs),
+        signature=signature,
+        tags=tuple(tag for tag in tags.split(",") if tag) if tags is not None else None,
+        tolerance=tolerance,
+        checkpoint=checkpoint,
+        model_builder=model_builder,
+        trust=trust,
+        jobs=jobs,
+        seed=seed,
+        use_cache=not no_cache,
+        limits=Limits(worker_timeout, int(worker_memory * 2**20) if worker_memory else None),
+    )
+    with progress(quiet=quiet, verbose=bool(verbose)) as listener:
+        manifest, folder = convert(request, listener)
+    if as_json:
+        print_json(manifest.to_json())
+    else:
+        from edgeconv.cli.tables import print_manifest
+
+        print_manifest(manifest, folder, quiet=quiet)
+    return exit_code(manifest)
+
+
+def _names(texts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name.strip() for text in texts for name in text.split(",") if name.strip())

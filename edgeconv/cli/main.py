@@ -1,0 +1,50 @@
+"""The ``edgeconv`` command: finds the file of a command only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from edgeconv.cli.guard import guarded
+
+_COMMANDS = {
+    "inspect": "What a model is: format, origin, inputs and outputs, size, operations.",
+    "convert": "Take a model to other formats in stages, each proven.",
+    "compare": "Prove that two artifacts compute the same, output by output.",
+    "completion": "Print the shell completion script.",
+}
+
+
+class _LazyGroup(click.Group):
+    """Commands whose modules are imported when they are called, so that ``--help`` is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"edgeconv.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.command(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example:  edgeconv convert model.keras --to tflite:int8 --calibration samples.npz",
+)
+@click.version_option(package_name="edgeconv", prog_name="edgeconv")
+def group() -> None:
+    """Take a trained TensorFlow model to edge artifacts, each proven equal to the original."""
+
+
+def main() -> None:
+    """Entry point of the ``edgeconv`` command; exits with the documented codes."""
+    sys.exit(guarded(group))

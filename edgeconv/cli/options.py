@@ -1,0 +1,41 @@
+"""Options and helpers that commands share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PATH = click.Path(path_type=Path)
+
+
+def common(function: F) -> F:
+    """Add ``--json``, ``-q``, ``-v`` and ``--debug``."""
+    for option in (
+        click.option("--debug", is_flag=True, help="Show the traceback of an error."),
+        click.option("-v", "--verbose", count=True, help="Say more."),
+        click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."),
+    ):
+        function = option(function)
+    return function
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document on standard output; non-finite numbers become ``null``."""
+    click.echo(json.dumps(_finite(document), indent=1, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return value

@@ -1,0 +1,239 @@
+"""How results look on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from edgeconv.formats.base import Candidate, Description, Shape, TensorSpec
+
+if TYPE_CHECKING:
+    from edgeconv.execution.manifest import ArtifactRecord, FailureRecord, Manifest
+    from edgeconv.recipe.compare import Comparison
+
+_VERDICT_STYLE = {"pass": "green", "fail": "bold red", "skipped": "yellow"}
+_SHOWN_OPS = 8
+
+
+def print_manifest(manifest: Manifest, folder: Path, *, quiet: bool) -> None:
+    """The artifacts with their gates, then what failed and what to do about it."""
+    console = Console()
+    if not quiet and manifest.artifacts:
+        table = _table("artifact", "from", ">size", "gate", ">worst difference", ">seconds", ">peak MB")
+        for record in manifest.artifacts:
+            table.add_row(*_artifact_row(record))
+        console.print(table)
+        console.print(Text.assemble("in ", (f"{folder}/", "bold"), ", with manifest.json"))
+    for record in manifest.artifacts:
+        if not quiet:
+            for note in record.notes:
+                console.print(f"[dim]{escape(record.id)}: {escape(note)}[/]")
+        if record.gate.verdict != "pass":
+            console.print(
+                _problem(f"{record.id}: gate {record.gate.verdict}", record.gate.reason, record.gate.hint)
+            )
+    for failure in manifest.failures:
+        if failure.superseded_by is None:
+            console.print(_failure(failure, folder))
+        elif not quiet:
+            text = f"{failure.artifact}: {failure.superseded_by} took the place of {failure.conversion}"
+            console.print(f"[dim]{escape(text)} ({escape(failure.reason)})[/]")
+
+
+def print_description(description: Description, *, all_ops: bool, verbose: bool) -> None:
+    """What ``edgeconv inspect`` says."""
+    console = Console()
+    console.print(Text.assemble((Path(description.path).name, "bold"), f"  {description.format}"))
+    facts = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
+    for name, value in _facts(description):
+        facts.add_row(Text(name, style="dim"), Text(value))
+    console.print(facts)
+    for signature in description.signatures:
+        console.print(Text.assemble("\nsignature ", (signature.name or "(unnamed)", "bold")))
+        console.print(
+            _tensors([("in", spec) for spec in signature.inputs] + [("out", s) for s in signature.outputs])
+        )
+    if description.candidates:
+        console.print("\ncandidates (the graph does not say; choose with --inputs and --outputs)")
+        console.print(_candidates(description.candidates))
+    if description.ops:
+        console.print("\noperations")
+        console.print(Padding(_ops(description.ops, all_ops), (0, 0, 0, 2)))
+    if description.findings:
+        console.print("\nfindings")
+    for finding in description.findings:
+        where = f" [dim]({escape(finding.where)})[/]" if finding.where else ""
+        console.print(f"  [yellow]![/] {escape(finding.message)}{where}", soft_wrap=True)
+        if finding.hint:
+            console.print(f"    [cyan]→[/] {escape(finding.hint)}", soft_wrap=True)
+
+
+def show_shape(shape: Shape | None) -> str:
+    """A shape for people: ``1×224×224×3``, ``?`` for an open dimension, ``scalar``, ``any rank``."""
+    if shape is None:
+        return "any rank"
+    return "×".join("?" if d is None else str(d) for d in shape) or "scalar"
+
+
+def show_bytes(count: int) -> str:
+    """A size for people, in units of 1,000 bytes: ``3.4 MB``."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError
+
+
+def show_count(count: int | None) -> str:
+    """A count for people: ``3.54 M``."""
+    if count is None:
+        return "unknown"
+    for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}"
+    return str(count)
+
+
+def _artifact_row(record: ArtifactRecord) -> tuple[Any, ...]:
+    gate = record.gate
+    worst = max((o.max_abs for o in gate.outputs if o.max_abs is not None), default=None)
+    seconds = "cached" if record.cached else f"{record.seconds:.1f}"
+    return (
+        Text(record.path, style="bold"),
+        Text(record.from_, style="dim"),
+        show_bytes(record.bytes),
+        Text(gate.verdict, style=_VERDICT_STYLE[gate.verdict]),
+        "" if worst is None else f"{worst:.2g}",
+        Text(seconds, style="dim" if record.cached else ""),
+        Text(f"{record.peak_rss_bytes / 1e6:,.0f}", style="dim" if record.cached else ""),
+    )
+
+
+def _failure(failure: FailureRecord, folder: Path) -> Text:
+    text = _problem(f"{failure.artifact}: {failure.conversion} failed", failure.reason, failure.hint)
+    if failure.repro:
+        text.append(
+            f"\n    log {folder / (failure.log or '')}, repeat it with: python {folder / failure.repro}",
+            "dim",
+        )
+    return text
+
+
+def _problem(what: str, reason: str | None, hint: str | None) -> Text:
+    text = Text.assemble(("✗ ", "red"), (what, "bold"))
+    if reason:
+        text.append(f"\n    {reason}")
+    if hint:
+        text.append("\n    → ", "cyan").append(hint)
+    return text
+
+
+def _facts(description: Description) -> Iterable[tuple[str, str]]:
+    yield "made by", description.producer or "not said"
+    if description.version:
+        yield "version", description.version
+    yield "size", show_bytes(description.bytes)
+    yield "parameters", show_count(description.parameters)
+    yield "MACs", show_count(description.macs)
+    for key, value in description.metadata.items():
+        if value not in (None, "", [], {}, ()):
+            text = _fact(value)
+            yield key.replace("_", " "), text if len(text) <= 100 else text[:99] + "…"
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_fact(inner)}" for key, inner in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_fact(inner) for inner in value)
+    return str(value)
+
+
+def _tensors(rows: list[tuple[str, TensorSpec]]) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for role, spec in rows:
+        quantized = ""
+        if spec.quantization is not None and len(spec.quantization.scale) == 1:
+            quantized = f"scale {spec.quantization.scale[0]:.4g}, zero {spec.quantization.zero_point[0]}"
+        inner = spec.tensor if spec.tensor not in (None, spec.name) else ""
+        table.add_row(
+            Text(f"  {role}", style="dim"),
+            Text(spec.name, style="bold"),
+            spec.dtype,
+            show_shape(spec.shape),
+            quantized,
+            Text(inner or "", style="dim"),
+        )
+    return table
+
+
+def _candidates(candidates: tuple[Candidate, ...]) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for each in candidates:
+        table.add_row(
+            Text(f"  {each.role}", style="dim"),
+            Text(each.tensor.name, style="bold"),
+            each.tensor.dtype,
+            show_shape(each.tensor.shape),
+            f"{each.score:.2f}",
+            Text("; ".join(each.evidence), style="dim"),
+        )
+    return table
+
+
+def _ops(ops: Any, all_ops: bool) -> Text:
+    ranked = sorted(ops.items(), key=lambda item: (-item[1], item[0]))
+    shown = ranked if all_ops else ranked[:_SHOWN_OPS]
+    text = Text(", ".join(f"{count} {name}" for name, count in shown))
+    if len(shown) < len(ranked):
+        text.append(f", and {len(ranked) - len(shown)} more kinds (--ops shows all)", "dim")
+    return text
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for column in columns:
+        table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left")
+    return table
+
+
+def print_comparison(comparison: Comparison, *, quiet: bool) -> None:
+    """What ``edgeconv compare`` says: the outputs, the verdict, and where the two part."""
+    console = Console()
+    gate = comparison.gate
+    if not quiet and gate.outputs:
+        table = _table("output", "of the candidate", "verdict", ">max abs", ">max rel", ">cosine", ">SQNR dB")
+        for output in gate.outputs:
+            extra = output.model_extra or {}
+            table.add_row(
+                Text(output.reference_name or "", style="bold"),
+                Text(output.name),
+                Text(output.verdict, style=_VERDICT_STYLE[output.verdict]),
+                *(_number(value) for value in (output.max_abs, output.max_rel, output.cosine)),
+                _number(extra.get("sqnr_db")),
+            )
+        console.print(table)
+    style = _VERDICT_STYLE[gate.verdict]
+    what = f"{gate.verdict} at the tolerance of {comparison.precision}, on {', '.join(gate.inputs)}"
+    console.print(Text(what, style=style))
+    for output in gate.outputs:
+        if output.verdict != "pass" and output.reason:
+            console.print(Text(f"  {output.reference_name or output.name}: {output.reason}"), soft_wrap=True)
+    if gate.reason and gate.verdict != "pass":
+        console.print(_problem("", gate.reason, gate.hint), soft_wrap=True)
+    if comparison.divergence is not None:
+        console.print(
+            Text.assemble("\nlocated: ", str(comparison.divergence.get("explanation"))), soft_wrap=True
+        )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}" if abs(value) >= 1e-3 or value == 0 else f"{value:.2e}"

@@ -1,0 +1,101 @@
+"""The worker's side of a gate: runs an artifact on the probes and judges what it gave."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgeconv.comparison.gate import judge
+from edgeconv.comparison.mapping import map_inputs, relative_distance
+from edgeconv.comparison.observation import Observation, load_observation, observe, save_observation
+from edgeconv.comparison.probes import Probe, load_probes
+from edgeconv.comparison.tolerances import Tolerance
+from edgeconv.errors import EdgeconvError
+from edgeconv.formats.base import Contract, contract_from_json, to_json
+from edgeconv.runtimes.base import Session
+from edgeconv.runtimes.registry import runtimes
+
+
+def gate(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Observe an artifact, and judge it where there is a reference.
+
+    Args:
+        payload: ``artifact`` (path, format, contract or null), ``runtime``, ``options``, ``probes``
+            (path), ``observation`` (path to write), ``reference`` (its id, or null where the artifact is
+            itself the reference), ``reference_observation`` (path or null), ``reference_contract``,
+            ``tolerance``, ``input_map`` and ``output_map`` (reference name to candidate name).
+
+    Returns:
+        ``verdict`` as the manifest holds it, and ``contract``, completed by what the runtime said.
+    """
+    artifact = payload["artifact"]
+    contract = contract_from_json(artifact["contract"])
+    reference_contract = contract_from_json(payload.get("reference_contract"))
+    probes = load_probes(Path(payload["probes"]))
+    seen = payload.get("reference_observation")
+    reference = load_observation(Path(seen)) if seen is not None else None
+    path = Path(artifact["path"])
+    with runtimes()[payload["runtime"]].open(path, contract, options=payload["options"]) as session:
+        if contract is None:
+            contract = Contract(session.inputs, session.outputs)
+        names = _input_names(session, probes, reference, reference_contract, payload.get("input_map"))
+        made_for = reference_contract.inputs if reference_contract is not None else None
+        observation = observe(session, probes, subject=path.name, contract_inputs=made_for, input_names=names)
+    save_observation(Path(payload["observation"]), observation)
+    labels = [probe.label for probe in probes]
+    verdict: dict[str, Any]
+    if payload["reference"] is None:
+        verdict = _without_numbers("pass", None, None)
+    elif reference is None or reference_contract is None:
+        verdict = _without_numbers("skipped", payload["reference"], "the reference could not be run")
+    else:
+        tolerance = Tolerance(**payload["tolerance"])
+        mapping = payload.get("output_map") or None
+        judged = judge(reference, observation, reference_contract, contract, tolerance, mapping=mapping)
+        verdict = to_json(judged)
+    verdict.update(reference=payload["reference"], inputs=labels)
+    return {"verdict": verdict, "contract": to_json(contract)}
+
+
+def _input_names(
+    session: Session,
+    probes: Sequence[Probe],
+    reference: Observation | None,
+    reference_contract: Contract | None,
+    given: Mapping[str, str] | None,
+) -> dict[str, str] | None:
+    """Names of the probes' inputs to those of the session; by trying where only values can tell."""
+    if reference_contract is None:
+        return None
+    inputs = reference_contract.inputs
+
+    def distance_of(way: Mapping[str, str]) -> float:
+        if reference is None:
+            return math.inf
+        try:
+            tried = observe(session, probes[:1], contract_inputs=inputs, input_names=dict(way), repeat=False)
+        except (EdgeconvError, ValueError, RuntimeError):
+            return math.inf
+        return _nearest(reference, tried)
+
+    return map_inputs(inputs, session.inputs, given=given, distance_of=distance_of).names
+
+
+def _nearest(reference: Observation, tried: Observation) -> float:
+    """Largest distance of a reference output on the first probe to the nearest of those tried."""
+    if not reference.outputs or not tried.outputs:
+        return math.inf
+    candidates = list(tried.outputs[0].values())
+    return max(
+        min(
+            (relative_distance(value, other) for other in candidates if other.shape == value.shape),
+            default=math.inf,
+        )
+        for value in reference.outputs[0].values()
+    )
+
+
+def _without_numbers(verdict: str, reference: str | None, reason: str | None) -> dict[str, Any]:
+    return {"verdict": verdict, "reference": reference, "outputs": [], "reason": reason, "hint": None}

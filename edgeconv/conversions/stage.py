@@ -1,0 +1,53 @@
+"""The worker's side of a conversion: from JSON to a :class:`ConversionJob` and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeconv.conversions.base import ConversionJob
+from edgeconv.conversions.registry import conversion_named
+from edgeconv.errors import ConversionError
+from edgeconv.formats.base import Artifact, contract_from_json, to_json
+from edgeconv.formats.registry import format_named, sha256_of
+
+
+def convert(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Run one conversion.
+
+    Args:
+        payload: ``conversion``, ``source`` (path, format, precision, sha256, contract), ``destination``,
+            ``precision``, ``scratch``, ``calibration`` (path or null), ``options``.
+
+    Returns:
+        ``contract``, ``notes``, and ``sha256`` and ``bytes`` of what was written.
+    """
+    source = payload["source"]
+    conversion = conversion_named(payload["conversion"], source["precision"], payload["precision"])
+    destination = Path(payload["destination"])
+    result = conversion.convert(
+        ConversionJob(
+            source=Artifact(
+                path=Path(source["path"]),
+                format=source["format"],
+                precision=source["precision"],
+                sha256=source["sha256"],
+                contract=contract_from_json(source["contract"]),
+            ),
+            destination=destination,
+            precision=payload["precision"],
+            scratch=Path(payload["scratch"]),
+            calibration=None if payload["calibration"] is None else Path(payload["calibration"]),
+            options=payload["options"],
+        )
+    )
+    if not destination.exists():
+        raise ConversionError(f"{conversion.name} reported success but wrote nothing")
+    part = format_named(conversion.target)
+    return {
+        "contract": to_json(result.contract),
+        "notes": list(result.notes),
+        "sha256": sha256_of(destination, part),
+        "bytes": sum(file.stat().st_size for file in part.files(destination)),
+    }

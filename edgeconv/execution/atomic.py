@@ -1,0 +1,103 @@
+"""Files and folders that are either whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgeconv.errors import ConversionError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace ``path`` by a file with this text, atomically and durably."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def copy_into_place(source: Path, target: Path) -> None:
+    """Copy a file or folder to ``target`` so that ``target`` is never seen half-written.
+
+    What was at ``target`` before is replaced. A folder cannot be replaced in one step on POSIX: the old
+    one is renamed away first, so that for a moment there is none, but never a mixture.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_beside(target) as fresh:
+        if source.is_dir():
+            shutil.copytree(source, fresh)
+        else:
+            shutil.copyfile(source, fresh)
+        sync(fresh)
+        move_into_place(fresh, target)
+
+
+def move_into_place(source: Path, target: Path) -> None:
+    """Rename ``source`` (on the same file system) to ``target``, replacing what is there."""
+    if target.is_dir() and not target.is_symlink():
+        with temporary_beside(target) as old:
+            target.rename(old)
+            source.rename(target)
+    else:
+        source.replace(target)
+    _sync_entry(target.parent)
+
+
+@contextlib.contextmanager
+def temporary_beside(target: Path) -> Iterator[Path]:
+    """A path in the folder of ``target`` for something temporary; removed at the end if still there."""
+    holder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        yield holder / target.name
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or all files under a folder, to the disk."""
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            _sync_entry(file)
+
+
+@contextlib.contextmanager
+def explained_disk_errors(where: Path) -> Iterator[None]:
+    """Turn a full disk or a folder that cannot be written into an error for a person."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ConversionError(
+                "no space left on the disk",
+                where=str(where),
+                hint="free some space, or move the cache with EDGECONV_CACHE_DIR or the output with -o;"
+                " then run the same command again: finished parts are kept",
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise ConversionError(
+                "this folder cannot be written", where=str(where), hint="choose another one with -o"
+            ) from error
+        raise
+
+
+def _sync_entry(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some file systems have no fsync of folders
+            raise
+    finally:
+        os.close(descriptor)

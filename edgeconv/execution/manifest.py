@@ -1,0 +1,155 @@
+"""What was done, as a versioned file beside the artifacts: ``DIR/manifest.json``.
+
+The JSON schema is published in ``docs/manifest.schema.json``; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgeconv.errors import UsageError
+from edgeconv.execution import atomic
+
+FILE_NAME = "manifest.json"
+CURRENT_SCHEMA = 1
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="allow", populate_by_name=True)
+
+
+class OutputRecord(_Model):
+    """How one output compared; numbers are in the output's own unit."""
+
+    name: str
+    reference_name: str | None = None
+    verdict: Literal["pass", "fail", "skipped"]
+    reason: str | None = None
+    max_abs: float | None = None
+    max_rel: float | None = None
+    cosine: float | None = None
+
+
+class GateRecord(_Model):
+    """The verdict of the comparison with ``reference``, the id of the predecessor."""
+
+    verdict: Literal["pass", "fail", "skipped"]
+    reference: str
+    inputs: list[str] = Field(default_factory=list, description="labels of the probes or samples used")
+    outputs: list[OutputRecord] = Field(default_factory=list)
+    reason: str | None = None
+    hint: str | None = None
+
+
+class ArtifactRecord(_Model):
+    """One artifact; ``path`` is relative to the manifest."""
+
+    id: str
+    format: str
+    precision: str
+    path: str
+    sha256: str
+    bytes: int
+    from_: str = Field(alias="from", description="id of the predecessor, or 'source'")
+    conversion: str
+    contract: dict[str, Any]
+    seconds: float = Field(description="wall time of the conversion, when it was made")
+    peak_rss_bytes: int = Field(description="highest resident memory of its worker, when it was made")
+    cached: bool = False
+    notes: list[str] = Field(default_factory=list)
+    gate: GateRecord
+
+
+class FailureRecord(_Model):
+    """A conversion that failed; ``log`` and ``repro`` are relative to the manifest."""
+
+    conversion: str
+    reason: str
+    hint: str | None = None
+    log: str | None = None
+    repro: str | None = None
+    artifact: str | None = Field(default=None, description="id of the artifact it was to make")
+    superseded_by: str | None = Field(default=None, description="the fallback conversion that did make it")
+
+
+class SourceRecord(_Model):
+    """The model that was given."""
+
+    path: str
+    format: str
+    sha256: str
+    contract: dict[str, Any] | None = None
+
+
+class Manifest(_Model):
+    """The whole file."""
+
+    schema_: int = Field(default=CURRENT_SCHEMA, alias="schema")
+    source: SourceRecord
+    tools: dict[str, str | None] = Field(default_factory=dict)
+    host: dict[str, Any] = Field(default_factory=dict)
+    artifacts: list[ArtifactRecord] = Field(default_factory=list)
+    failures: list[FailureRecord] = Field(default_factory=list)
+
+    def artifact(self, identifier: str) -> ArtifactRecord:
+        """The artifact of that id (``tflite.int8``); KeyError if there is none."""
+        for record in self.artifacts:
+            if record.id == identifier:
+                return record
+        raise KeyError(identifier)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing failed: no conversion (fallbacks that worked aside), and every gate passed."""
+        return not any(f.superseded_by is None for f in self.failures) and all(
+            a.gate.verdict == "pass" for a in self.artifacts
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The document as ``manifest.json`` holds it."""
+        return self.model_dump(by_alias=True, mode="json")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read ``manifest.json`` of an output folder, of this or an older schema.
+
+    Raises:
+        UsageError: there is none, it is no manifest, or it is of a newer edgeconv.
+    """
+    path = folder / FILE_NAME if folder.is_dir() else folder
+    try:
+        data = json.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(
+            "no manifest here", where=str(path), hint="run 'edgeconv convert MODEL' first"
+        ) from error
+    except ValueError as error:
+        raise UsageError("this manifest is no JSON", where=str(path), why=str(error)) from error
+    if not isinstance(data, dict) or not isinstance(data.get("schema"), int):
+        raise UsageError("this is no manifest: it has no 'schema' number", where=str(path))
+    if data["schema"] > CURRENT_SCHEMA:
+        raise UsageError(
+            f"this manifest has schema {data['schema']}, newer than the {CURRENT_SCHEMA} known here",
+            where=str(path),
+            hint="use the edgeconv that wrote it, or a newer one",
+        )
+    try:
+        return Manifest.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"this manifest is broken at {place}", where=str(path), why=first["msg"]) from error
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``manifest.json`` into an output folder, atomically."""
+    atomic.write_text(folder / FILE_NAME, json.dumps(manifest.to_json(), indent=1) + "\n")
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of the file."""
+    return Manifest.model_json_schema(by_alias=True)

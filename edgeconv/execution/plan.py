@@ -1,0 +1,105 @@
+"""A plan as data: the artifacts to make, and for each the ways to it in the order they are tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeconv.execution.stage import Limits
+from edgeconv.formats.base import Artifact, Contract
+
+SOURCE = "source"
+"""Id of the node that stands for the model that was given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One way to an artifact.
+
+    Attributes:
+        conversion: name of the conversion.
+        source: id of the node it starts from.
+        preload: modules that its worker needs.
+        tools: distributions whose versions decide the outcome.
+        options: the user's options that concern it.
+        calibrated: whether it needs the calibration set.
+    """
+
+    conversion: str
+    source: str
+    preload: tuple[str, ...]
+    tools: tuple[str, ...]
+    options: Mapping[str, Any]
+    calibrated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """The runtime that loads an artifact for its gate."""
+
+    runtime: str
+    preload: tuple[str, ...]
+    tools: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One artifact to make.
+
+    Attributes:
+        id: ``FORMAT.PRECISION``, or ``source``.
+        suffix: of the artifact's file or folder.
+        attempts: ways to make it, the preferred one first; empty for the source.
+        opener: what runs it for the gate; ``None`` where nothing does.
+        tolerance: of its gate, as JSON takes it.
+        priority: how much work hangs on it; higher starts first.
+    """
+
+    id: str
+    format: str
+    precision: str
+    suffix: str
+    attempts: tuple[Attempt, ...]
+    opener: Opener | None
+    tolerance: Any = None
+    priority: float = 0.0
+
+    @property
+    def file_name_in_cache(self) -> str:
+        """Name of the artifact in its cache entry, which must not depend on the source's name."""
+        return f"model{self.suffix}"
+
+
+@dataclass(frozen=True, slots=True)
+class InputSet:
+    """A file of inputs, by content."""
+
+    path: Path
+    sha256: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that a run needs to know.
+
+    Attributes:
+        source: the model; its contract is ``None`` where only opening it tells.
+        nodes: by id, with those that only a fallback needs.
+        wanted: ids of the artifacts asked for.
+        open_options: the user's options that opening the source needs.
+        probes: makes the inputs of the gates, once a contract is known.
+        calibration: gives the calibration set for a contract; ``None`` never.
+        notes: said to the user at the start.
+    """
+
+    source: Artifact
+    nodes: Mapping[str, Node]
+    wanted: tuple[str, ...]
+    open_options: Mapping[str, Any]
+    probes: Callable[[Contract], InputSet]
+    calibration: Callable[[Contract], InputSet]
+    limits: Limits
+    notes: tuple[str, ...] = ()

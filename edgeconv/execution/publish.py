@@ -1,0 +1,172 @@
+"""Puts what was made into the output folder, and keeps the manifest there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+import filelock
+import psutil
+
+from edgeconv.errors import UsageError
+from edgeconv.execution import atomic
+from edgeconv.execution.cache import tool_version
+from edgeconv.execution.failures import record_failure
+from edgeconv.execution.manifest import (
+    FILE_NAME,
+    ArtifactRecord,
+    FailureRecord,
+    GateRecord,
+    Manifest,
+    SourceRecord,
+    read_manifest,
+    write_manifest,
+)
+from edgeconv.execution.plan import SOURCE, Plan
+from edgeconv.execution.run import Failure, Settled
+from edgeconv.formats.base import to_json
+from edgeconv.formats.registry import format_named, sha256_of
+
+_FAILURES = "failures"
+
+
+class Publisher:
+    """Writes artifacts, failures and the manifest of one run into ``folder``.
+
+    Artifacts of earlier runs on the same source stay, in the folder and in the manifest.
+    """
+
+    def __init__(self, folder: Path, name: str, plan: Plan) -> None:
+        self._folder = folder
+        self._name = name
+        self._plan = plan
+        self._records: dict[str, ArtifactRecord] = {}
+        with atomic.explained_disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        # Logs and scripts of failures of an earlier run say nothing about this one.
+        shutil.rmtree(folder / _FAILURES, ignore_errors=True)
+
+    async def publish(self, settled: Settled) -> None:
+        """Copy the artifact of a settled node into the folder, unless the same is there already."""
+        made, gate = settled.made, settled.gate
+        if made is None or gate is None or made.attempt is None:
+            return
+        node, artifact = settled.node, made.artifact
+        target = self._folder / f"{self._name}.{node.precision}{node.suffix}"
+        await asyncio.to_thread(self._place, artifact.path, target, node.format, artifact.sha256)
+        self._records[node.id] = ArtifactRecord.model_validate(
+            {
+                "id": node.id,
+                "format": node.format,
+                "precision": node.precision,
+                "path": target.name,
+                "sha256": artifact.sha256,
+                "bytes": made.bytes,
+                "from": made.attempt.source,
+                "conversion": made.attempt.conversion,
+                "contract": to_json(artifact.contract),
+                "seconds": round(made.seconds, 3),
+                "peak_rss_bytes": made.peak_rss_bytes,
+                "cached": made.cached,
+                "notes": list(made.notes),
+                "gate": GateRecord.model_validate(gate.verdict),
+            }
+        )
+
+    def finish(self, failures: list[Failure], wanted: tuple[str, ...]) -> tuple[Manifest, Manifest]:
+        """Write failures and manifest.
+
+        Returns:
+            The manifest of this run alone, and the one written, which also has what earlier runs on the
+            same source left in the folder.
+        """
+        with atomic.explained_disk_errors(self._folder), filelock.FileLock(self._folder / ".lock"):
+            mine = Manifest(
+                source=SourceRecord(
+                    path=str(self._plan.source.path),
+                    format=self._plan.source.format,
+                    sha256=self._plan.source.sha256,
+                    contract=to_json(self._plan.source.contract),
+                ),
+                tools={tool: tool_version(tool) for tool in self._tools()},
+                host=_host(),
+                artifacts=list(self._records.values()),
+                failures=[self._record(failure) for failure in failures],
+            )
+            whole = mine.model_copy(update={"artifacts": [*self._kept(mine, wanted), *mine.artifacts]})
+            write_manifest(self._folder, whole)
+        return mine, whole
+
+    def _place(self, source: Path, target: Path, format_name: str, sha256: str) -> None:
+        part = format_named(format_name)
+        if target.exists() and sha256_of(target, part) == sha256:
+            return
+        with atomic.explained_disk_errors(self._folder):
+            for companion in part.files(source):
+                if source.is_file() and companion != source:
+                    atomic.copy_into_place(companion, target.with_name(companion.name))
+            atomic.copy_into_place(source, target)
+
+    def _record(self, failure: Failure) -> FailureRecord:
+        log = repro = None
+        if failure.stage is not None:
+            record = record_failure(self._folder / _FAILURES, failure.stage, failure.error)
+            log = os.path.relpath(record.log, self._folder)
+            repro = os.path.relpath(record.repro, self._folder)
+            failure.stage.log.unlink(missing_ok=True)
+        return FailureRecord(
+            conversion=failure.conversion,
+            reason=str(failure.error),
+            hint=failure.error.hint,
+            log=log,
+            repro=repro,
+            artifact=failure.node,
+            superseded_by=failure.superseded_by,
+        )
+
+    def _kept(self, mine: Manifest, wanted: tuple[str, ...]) -> list[ArtifactRecord]:
+        """Artifacts that earlier runs on the same source made and that are still what they were."""
+        if not (self._folder / FILE_NAME).exists():
+            return []
+        try:
+            earlier = read_manifest(self._folder)
+        except UsageError:
+            return []
+        if earlier.source.sha256 != mine.source.sha256:
+            return []
+        new = {record.id for record in mine.artifacts} | set(wanted)
+        paths = {record.path for record in mine.artifacts}
+        return [
+            record
+            for record in earlier.artifacts
+            if record.id not in new
+            and record.path not in paths
+            and (self._folder / record.path).exists()
+            and sha256_of(self._folder / record.path, format_named(record.format)) == record.sha256
+        ]
+
+    def _tools(self) -> list[str]:
+        tools = {"edgeconv", "numpy"}
+        for record in self._records.values():
+            node = self._plan.nodes[record.id]
+            tools.update(node.opener.tools if node.opener else ())
+            for attempt in node.attempts:
+                if attempt.conversion == record.conversion:
+                    tools.update(attempt.tools)
+        opener = self._plan.nodes[SOURCE].opener
+        return sorted(tools | set(opener.tools if opener else ()))
+
+
+def _host() -> dict[str, Any]:
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "release": platform.release(),
+        "python": platform.python_version(),
+        "cores": psutil.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+    }

@@ -1,0 +1,202 @@
+"""``edgeconv compare``: the gate by itself, between any two artifacts."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeconv.errors import UsageError
+from edgeconv.execution.manifest import GateRecord
+from edgeconv.execution.stage import Limits, Stage
+from edgeconv.execution.workers import WorkerPool
+from edgeconv.formats.base import Artifact, Contract, Description, Shape, contract_from_json, to_json
+from edgeconv.formats.registry import identify
+from edgeconv.recipe.contracts import source_contract
+from edgeconv.recipe.inputs import gate_tolerances, probes_for
+from edgeconv.recipe.loop import run_in_own_loop
+from edgeconv.runtimes.registry import runtime_for
+
+_GATE = "edgeconv.comparison.stage:gate"
+_LOCATE = "edgeconv.comparison.locate_stage:locate"
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonRequest:
+    """A call of ``edgeconv compare``.
+
+    Attributes:
+        reference, candidate: the two artifacts.
+        data: samples in place of seeded probes.
+        output_map, input_map: reference name to candidate name.
+        options: what is needed to open either (``signature``, ``tags``, ``model_builder``, ``trust``).
+        locate: whether to find the first tensor that diverges.
+    """
+
+    reference: Path
+    candidate: Path
+    data: Path | None = None
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
+    tolerance: tuple[str, ...] = ()
+    output_map: Mapping[str, str] = field(default_factory=dict)
+    input_map: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    locate: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What the gate said, and where the two part if that was asked and found."""
+
+    gate: GateRecord
+    precision: str
+    divergence: dict[str, Any] | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the candidate equals the reference within the tolerance."""
+        return self.gate.verdict == "pass"
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``--json`` prints it."""
+        document = {"precision": self.precision, **self.gate.model_dump(mode="json", by_alias=True)}
+        return document if self.divergence is None else {**document, "divergence": self.divergence}
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    artifact: Artifact
+    runtime: str
+    preload: tuple[str, ...]
+    options: Mapping[str, Any]
+
+
+def compare(request: ComparisonRequest) -> Comparison:
+    """Run both on the same inputs and judge the candidate, output by output.
+
+    Raises:
+        UsageError: a path, name or shape is wrong, or the mapping of names is ambiguous.
+        ConversionError: one of the two cannot be run.
+    """
+    return run_in_own_loop(lambda: _compare(request))
+
+
+async def _compare(request: ComparisonRequest) -> Comparison:
+    reference = _side(request.reference, request, pinned=True)
+    candidate = _side(request.candidate, request, pinned=False)
+    with tempfile.TemporaryDirectory(prefix="edgeconv-") as folder:
+        scratch = Path(folder)
+        async with WorkerPool(limits=request.limits) as pool:
+            for side in (reference, candidate):
+                pool.warm(side.preload)
+            contract = reference.artifact.contract or candidate.artifact.contract
+            if contract is None:
+                raise UsageError(
+                    "neither of the two says what its inputs and outputs are",
+                    hint="compare with an artifact that does (a SavedModel, TFLite or ONNX file)",
+                )
+            probes = probes_for(
+                contract, request.data, None, request.seed, scratch, also=candidate.artifact.contract
+            )
+            first = await pool.run(
+                _stage("run the reference", reference, probes.path, scratch / "reference.npz", {})
+            )
+            tolerances = gate_tolerances(request.tolerance)
+            tolerance = tolerances.get(candidate.artifact.precision, tolerances["int8"])
+            judged: dict[str, Any] = {
+                "reference": request.reference.name,
+                "reference_contract": to_json(reference.artifact.contract) or first.value["contract"],
+                "reference_observation": str(scratch / "reference.npz"),
+                "tolerance": tolerance,
+                "output_map": dict(request.output_map),
+                "input_map": dict(request.input_map),
+            }
+            second = await pool.run(
+                _stage("run the candidate", candidate, probes.path, scratch / "candidate.npz", judged)
+            )
+            gate = GateRecord.model_validate(second.value["verdict"])
+            divergence = None
+            if request.locate:
+                located = await pool.run(
+                    _locate_stage(
+                        reference,
+                        candidate,
+                        contract_from_json(judged["reference_contract"]),
+                        contract_from_json(second.value["contract"]),
+                        probes.path,
+                        tolerance,
+                        scratch,
+                    )
+                )
+                divergence = located.value
+    return Comparison(gate, candidate.artifact.precision, divergence)
+
+
+def _side(path: Path, request: ComparisonRequest, *, pinned: bool) -> _Side:
+    part = identify(path)
+    description: Description = part.describe(path)
+    contract = source_contract(
+        part,
+        description,
+        signature=request.options.get("signature") if _has(description, request) else None,
+        shapes=request.shapes if pinned else {},
+    )
+    precision = str(description.metadata.get("precision", "fp32"))
+    runtime = runtime_for(part.name)
+    options = {**request.options, **({"signature": contract.signature} if contract else {})}
+    return _Side(
+        Artifact(path.absolute(), part.name, precision, "", contract),
+        runtime.name,
+        runtime.preload,
+        {name: value for name, value in options.items() if value is not None},
+    )
+
+
+def _has(description: Description, request: ComparisonRequest) -> bool:
+    """Whether the signature the user named is one of this side; it need not be one of both."""
+    return request.options.get("signature") in {signature.name for signature in description.signatures}
+
+
+def _stage(name: str, side: _Side, probes: Path, observation: Path, judged: Mapping[str, Any]) -> Stage:
+    return Stage(
+        name=name,
+        call=_GATE,
+        payload={
+            "artifact": to_json(side.artifact),
+            "runtime": side.runtime,
+            "options": dict(side.options),
+            "probes": str(probes),
+            "observation": str(observation),
+            "reference": None,
+            **judged,
+        },
+        preload=side.preload,
+        log=observation.with_suffix(".log"),
+    )
+
+
+def _locate_stage(
+    reference: _Side,
+    candidate: _Side,
+    reference_contract: Contract | None,
+    candidate_contract: Contract | None,
+    probes: Path,
+    tolerance: Mapping[str, Any],
+    scratch: Path,
+) -> Stage:
+    return Stage(
+        name="locate the first diverging tensor",
+        call=_LOCATE,
+        payload={
+            "reference": {**to_json(reference.artifact), "contract": to_json(reference_contract)},
+            "candidate": {**to_json(candidate.artifact), "contract": to_json(candidate_contract)},
+            "probes": str(probes),
+            "tolerance": dict(tolerance),
+        },
+        preload=tuple(dict.fromkeys((*reference.preload, *candidate.preload))),
+        log=scratch / "locate.log",
+    )

@@ -1,0 +1,150 @@
+"""The contract of the model that was given: from its signature or graph, with what the user pinned."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from edgeconv.errors import UsageError
+from edgeconv.formats.base import Contract, Description, Format, Shape, Signature, TensorSpec, contract_of
+
+_DEFAULT_SIGNATURE = "serving_default"
+
+
+@runtime_checkable
+class StatesContract(Protocol):
+    """A format whose files name no inputs and outputs of their own, but whose graph tells."""
+
+    def contract(self, path: Path, inputs: Sequence[str] | None, outputs: Sequence[str] | None) -> Contract:
+        """The contract between the named tensors, or the unambiguous candidates where none are named.
+
+        Raises:
+            UsageError: a name that is not there (the nearest are named), or an ambiguous choice.
+        """
+        ...
+
+
+def source_contract(
+    part: Format,
+    description: Description,
+    *,
+    signature: str | None = None,
+    inputs: Sequence[str] = (),
+    outputs: Sequence[str] = (),
+    shapes: Mapping[str, Shape] | None = None,
+) -> Contract | None:
+    """The contract of a source model; ``None`` where only opening the model tells (a checkpoint).
+
+    Raises:
+        UsageError: an ambiguous or unknown signature, a name that is not there, a shape that contradicts.
+    """
+    contract = _stated(part, description, signature, inputs, outputs)
+    if contract is None:
+        return None
+    return pin_shapes(contract, shapes or {})
+
+
+def pin_shapes(contract: Contract, shapes: Mapping[str, Shape]) -> Contract:
+    """The contract with the shapes the user pinned.
+
+    Raises:
+        UsageError: no such input, or a shape that contradicts what the model says.
+    """
+    for name, shape in shapes.items():
+        spec = _named(contract.inputs, name, "--shape")
+        if not compatible(spec.shape, shape):
+            raise UsageError(
+                f"--shape {name}={show_shape(shape)} contradicts the model's {show_shape(spec.shape)}",
+                hint="keep the rank and the fixed dimensions",
+            )
+    inputs = tuple(
+        dataclasses.replace(spec, shape=shapes[spec.name]) if spec.name in shapes else spec
+        for spec in contract.inputs
+    )
+    return dataclasses.replace(contract, inputs=inputs)
+
+
+def compatible(stated: Shape | None, wanted: Shape) -> bool:
+    """Whether a wanted shape can be had of a stated one: same rank, and no fixed dimension changed."""
+    if stated is None:
+        return True
+    return len(stated) == len(wanted) and all(
+        have is None or have == want for have, want in zip(stated, wanted, strict=True)
+    )
+
+
+def show_shape(shape: Shape | None) -> str:
+    """A shape as ``--shape`` takes it; ``unknown`` for an unknown rank."""
+    if shape is None:
+        return "unknown"
+    return ",".join("?" if d is None else str(d) for d in shape) or "a scalar"
+
+
+def _stated(
+    part: Format,
+    description: Description,
+    signature: str | None,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+) -> Contract | None:
+    if description.signatures:
+        contract = contract_of(_choose_signature(description, signature))
+        return _subset(contract, inputs, outputs)
+    if isinstance(part, StatesContract):
+        return part.contract(Path(description.path), list(inputs) or None, list(outputs) or None)
+    return None
+
+
+def _choose_signature(description: Description, wanted: str | None) -> Signature:
+    by_name = {signature.name: signature for signature in description.signatures}
+    if wanted is not None:
+        if wanted in by_name:
+            return by_name[wanted]
+        near = difflib.get_close_matches(wanted, by_name, n=1)
+        raise UsageError(
+            f"there is no signature '{wanted}'",
+            where=description.path,
+            hint=f"did you mean '{near[0]}'?" if near else f"it has: {', '.join(sorted(by_name))}",
+        )
+    if _DEFAULT_SIGNATURE in by_name:
+        return by_name[_DEFAULT_SIGNATURE]
+    if len(by_name) == 1:
+        return description.signatures[0]
+    raise UsageError(
+        "the model has several signatures and none is the default one",
+        where=description.path,
+        hint=f"choose one with --signature: {', '.join(sorted(by_name))}",
+    )
+
+
+def _subset(contract: Contract, inputs: Sequence[str], outputs: Sequence[str]) -> Contract:
+    chosen = contract
+    if outputs:
+        chosen = dataclasses.replace(
+            chosen, outputs=tuple(_named(contract.outputs, name, "--outputs") for name in outputs)
+        )
+    if inputs:
+        picked = tuple(_named(contract.inputs, name, "--inputs") for name in inputs)
+        missing = [spec.name for spec in contract.inputs if spec not in picked]
+        if missing:
+            raise UsageError(
+                f"--inputs leaves out {', '.join(missing)}, which the signature needs",
+                hint="name all inputs of the signature; to cut inside the graph, convert its frozen graph",
+            )
+        chosen = dataclasses.replace(chosen, inputs=picked)
+    return chosen
+
+
+def _named(specs: Sequence[TensorSpec], name: str, flag: str) -> TensorSpec:
+    for spec in specs:
+        if name in (spec.name, spec.tensor):
+            return spec
+    known = [spec.name for spec in specs]
+    near = difflib.get_close_matches(name, known, n=1)
+    raise UsageError(
+        f"{flag}: there is no '{name}'",
+        hint=f"did you mean '{near[0]}'?" if near else f"it has: {', '.join(known)}",
+    )

@@ -1,0 +1,143 @@
+"""``edgeconv convert``: from a request to artifacts and their manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from edgeconv.errors import ExitCode, UsageError
+from edgeconv.execution.cache import Cache, default_folder
+from edgeconv.execution.events import Listener
+from edgeconv.execution.manifest import Manifest
+from edgeconv.execution.plan import Plan
+from edgeconv.execution.publish import Publisher
+from edgeconv.execution.run import Run
+from edgeconv.execution.workers import WorkerPool
+from edgeconv.formats.base import Artifact
+from edgeconv.formats.registry import identify, sha256_of
+from edgeconv.recipe.contracts import source_contract
+from edgeconv.recipe.inputs import InputMaker, gate_tolerances
+from edgeconv.recipe.loop import run_in_own_loop
+from edgeconv.recipe.planning import default_targets, plan_nodes
+from edgeconv.recipe.request import ConversionRequest
+
+
+def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
+    """Look at the model and decide what to make by which arrows.
+
+    Args:
+        request: what was asked for.
+        inputs_folder: where probes and calibration samples are kept; it must outlive the run, and
+            should outlive it longer, so that a failed step can be repeated.
+
+    Raises:
+        UsageError: the model, a name, a shape or a target is wrong.
+    """
+    part = identify(request.model)
+    description = part.describe(request.model)
+    contract = source_contract(
+        part,
+        description,
+        signature=request.signature,
+        inputs=request.inputs,
+        outputs=request.outputs,
+        shapes=request.shapes,
+    )
+    precision = str(description.metadata.get("precision", "fp32"))
+    source = Artifact(
+        request.model.absolute(), part.name, precision, sha256_of(request.model, part), contract
+    )
+    place = (part.name, precision)
+    targets = request.to or default_targets(place)
+    if not targets:
+        raise UsageError(
+            f"nothing can be made of {precision} {part.name} by default", hint="say what with --to"
+        )
+    options = _options(request, contract.signature if contract else None)
+    inputs = InputMaker(request, inputs_folder)
+    return Plan(
+        source=source,
+        nodes=plan_nodes(place, targets, options, gate_tolerances(request.tolerance)),
+        wanted=tuple(target.id for target in targets),
+        open_options=options,
+        probes=inputs.probes,
+        calibration=inputs.calibration,
+        limits=request.limits,
+    )
+
+
+def convert(request: ConversionRequest, listener: Listener) -> tuple[Manifest, Path]:
+    """Convert and prove; artifacts and manifest are in the folder returned, whatever failed.
+
+    Returns:
+        The manifest of this run, and the output folder.
+
+    Raises:
+        UsageError: nothing was begun because the request is wrong.
+    """
+    name = model_name(request.model)
+    folder = request.output or Path(f"{name}.edgeconv")
+    with _cache(request) as cache:
+        plan = make_plan(request, cache.inputs)
+        publisher = Publisher(folder, name, plan)
+        return run_in_own_loop(lambda: _carry_out(request, plan, publisher, cache, listener)), folder
+
+
+def exit_code(manifest: Manifest) -> ExitCode:
+    """What the command line exits with: 5 where a conversion failed, 1 where a gate did not pass."""
+    made = {artifact.id for artifact in manifest.artifacts}
+    if any(failure.artifact not in made for failure in manifest.failures):
+        return ExitCode.CONVERSION_FAILED
+    if any(a.gate.verdict != "pass" for a in manifest.artifacts):
+        return ExitCode.VERDICT_FAILED
+    return ExitCode.OK
+
+
+def model_name(model: Path) -> str:
+    """The name of a model, from its file or folder, safe in file names and shells.
+
+    >>> model_name(Path("models/My Net.v2.keras"))
+    'My-Net.v2'
+    """
+    path = model.absolute()
+    if path.name == "saved_model.pb" or re.fullmatch(r"\d+", path.name):
+        path = path.parent  # the folder says more than the fixed name or the version number
+    stem = path.name if path.is_dir() else path.stem
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.") or "model"
+
+
+async def _carry_out(
+    request: ConversionRequest, plan: Plan, publisher: Publisher, cache: Cache, listener: Listener
+) -> Manifest:
+    async with WorkerPool(jobs=request.jobs, limits=request.limits) as pool:
+        run = Run(plan, cache, pool, listener, publisher.publish)
+        try:
+            await run.execute()
+        finally:
+            # Also after an interrupt or a defect: what was finished stays, and is said to be there.
+            manifest, _ = publisher.finish(run.failures, plan.wanted)
+    return manifest
+
+
+@contextlib.contextmanager
+def _cache(request: ConversionRequest) -> Iterator[Cache]:
+    if request.use_cache:
+        yield Cache(default_folder())
+    else:
+        with tempfile.TemporaryDirectory(prefix="edgeconv-") as own:
+            yield Cache(Path(own))
+
+
+def _options(request: ConversionRequest, signature: str | None) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "signature": signature or request.signature,
+        "tags": list(request.tags) if request.tags is not None else None,
+        "trust": True if request.trust else None,
+        "checkpoint": str(request.checkpoint.absolute()) if request.checkpoint else None,
+        "model_builder": request.model_builder,
+    }
+    return {name: value for name, value in options.items() if value is not None}

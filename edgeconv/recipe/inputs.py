@@ -1,0 +1,127 @@
+"""The inputs of a run: samples of the user's, or seeded probes where there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeconv.execution.atomic import temporary_beside
+from edgeconv.execution.plan import InputSet
+from edgeconv.formats.base import Contract, to_json
+from edgeconv.recipe.request import ConversionRequest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+GATE_SAMPLES = 3
+"""Samples of the user's that a gate runs one by one; two more go in as one batch where it is dynamic."""
+SYNTHETIC_SAMPLES = 32
+"""Random samples that stand in where quantization needs some and the user gave none."""
+
+
+class InputMaker:
+    """Makes the inputs for gates and calibration, each once a run, as files under ``folder``."""
+
+    def __init__(self, request: ConversionRequest, folder: Path) -> None:
+        self._request = request
+        self._folder = folder
+        self._calibration: InputSet | None = None
+
+    def probes(self, contract: Contract) -> InputSet:
+        """The inputs of the gates; see :func:`probes_for`."""
+        request = self._request
+        return probes_for(contract, request.data, request.calibration, request.seed, self._folder)
+
+    def calibration(self, contract: Contract) -> InputSet:
+        """The calibration set: the user's, else seeded random samples."""
+        from edgeconv.comparison.samples import samples_sha256, save_samples
+        from edgeconv.quantization.calibration import synthetic_calibration
+
+        if self._calibration is None:
+            path = self._request.calibration
+            if path is None:
+                samples = synthetic_calibration(contract, SYNTHETIC_SAMPLES, self._request.seed)
+                with temporary_beside(self._folder / "synthetic.npz") as fresh:
+                    save_samples(fresh, samples)
+                    path = self._folder / f"synthetic-{samples_sha256(fresh)[:16]}.npz"
+                    fresh.replace(path)
+            self._calibration = InputSet(path.absolute(), samples_sha256(path), (path.name,))
+        return self._calibration
+
+
+def probes_for(
+    contract: Contract,
+    data: Path | None,
+    calibration: Path | None,
+    seed: int,
+    folder: Path,
+    *,
+    also: Contract | None = None,
+) -> InputSet:
+    """Write the inputs of gates into ``folder``.
+
+    The user's samples are taken where there are some, those for calibration too: a quantized model owes
+    nothing to inputs unlike what it was calibrated on. Else probes are seeded, within the range that the
+    quantized inputs of either contract can hold.
+
+    Args:
+        contract: of the reference.
+        data: samples for the gates.
+        calibration: samples for quantization, taken where ``data`` is ``None``.
+        seed: of the probes.
+        folder: where the file goes, named by its content.
+        also: contract of the other side, where known.
+    """
+    from edgeconv.comparison.probes import (
+        make_probes,
+        probes_from_samples,
+        probes_sha256,
+        ranges_of_quantized,
+        save_probes,
+    )
+    from edgeconv.comparison.samples import load_samples
+
+    given = data or calibration
+    if given is not None:
+        samples = load_samples(given, contract, limit=GATE_SAMPLES)
+        probes = probes_from_samples([*samples, *_batch_of_two(samples, contract)], contract)
+    else:
+        names = {spec.name for spec in contract.inputs}
+        ranges = {name: r for name, r in ranges_of_quantized(also or contract).items() if name in names}
+        probes = make_probes(contract, seed=seed, ranges=ranges)
+    sha256 = probes_sha256(probes)
+    path = folder / f"probes-{sha256[:16]}.npz"
+    if not path.exists():
+        with temporary_beside(path) as fresh:
+            save_probes(fresh, probes)
+            fresh.replace(path)
+    return InputSet(path, sha256, tuple(probe.label for probe in probes))
+
+
+def gate_tolerances(texts: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Precision to tolerance as JSON takes it, with the user's overrides.
+
+    Raises:
+        UsageError: a text cannot be read.
+    """
+    from edgeconv.comparison.tolerances import TOLERANCES, parse_tolerances, tolerance_for
+
+    overrides = parse_tolerances(texts)
+    return {precision: to_json(tolerance_for(precision, overrides)) for precision in TOLERANCES}
+
+
+def _batch_of_two(
+    samples: list[dict[str, np.ndarray[Any, Any]]], contract: Contract
+) -> list[Mapping[str, np.ndarray[Any, Any]]]:
+    """Two samples as one batch, where the leading dimension of every input is dynamic."""
+    import numpy as np
+
+    dynamic = all(spec.shape and spec.shape[0] is None for spec in contract.inputs)
+    if (
+        not dynamic
+        or len(samples) < 2
+        or any(a.shape[1:] != samples[1][n].shape[1:] for n, a in samples[0].items())
+    ):
+        return []
+    return [{name: np.concatenate([samples[0][name], samples[1][name]]) for name in samples[0]}]

@@ -1,0 +1,32 @@
+"""``edgeconv.load``: an artifact opened in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeconv.formats.registry import identify
+from edgeconv.recipe.contracts import source_contract
+from edgeconv.runtimes.base import Session
+from edgeconv.runtimes.registry import runtime_for
+
+
+def load(path: Path, *, threads: int = 1, options: Mapping[str, Any] | None = None) -> Session:
+    """Open an artifact with the runtime of its format, under the contract that it states.
+
+    Raises:
+        UsageError: the path, a name or an option is wrong.
+        UnavailableError: no runtime here opens the format.
+        ConversionError: the runtime refuses the model.
+    """
+    part = identify(path)
+    given = dict(options or {})
+    contract = source_contract(
+        part,
+        part.describe(path),
+        signature=given.get("signature"),
+        inputs=given.pop("inputs", ()),
+        outputs=given.pop("outputs", ()),
+    )
+    return runtime_for(part.name).open(path, contract, threads=threads, options=given)

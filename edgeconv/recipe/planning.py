@@ -1,0 +1,160 @@
+"""From formats asked for to a plan: which arrows, in which order of preference."""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from edgeconv.conversions.base import Conversion
+from edgeconv.conversions.registry import conversions
+from edgeconv.errors import UnavailableError, UsageError
+from edgeconv.execution.plan import SOURCE, Attempt, Node, Opener
+from edgeconv.formats.registry import format_named
+from edgeconv.recipe.request import DEFAULT_TARGETS, Target
+from edgeconv.runtimes.registry import runtime_for
+
+Place = tuple[str, str]
+"""A format and a precision."""
+
+_SUFFIX_OF_FOLDERS = {"saved_model": ".saved_model"}
+_CALIBRATED_WORK = 8.0
+
+
+def default_targets(source: Place) -> tuple[Target, ...]:
+    """What is made where nothing was asked for: the default formats that can be reached, in fp32."""
+    reachable = _distances(source)
+    return tuple(
+        Target(name, "fp32")
+        for name in DEFAULT_TARGETS
+        if (name, "fp32") in reachable and (name, "fp32") != source
+    )
+
+
+def plan_nodes(
+    source: Place, targets: tuple[Target, ...], options: Mapping[str, Any], tolerances: Mapping[str, Any]
+) -> dict[str, Node]:
+    """All nodes that the targets may need, with the source's, by id.
+
+    Args:
+        source: format and precision of the model given.
+        targets: what to make.
+        options: the user's options by name; each arrow takes those it declares.
+        tolerances: precision to tolerance, as JSON takes it.
+
+    Raises:
+        UsageError: there is no way from the source to a target.
+    """
+    distances = _distances(source)
+    nodes: dict[str, Node] = {SOURCE: _node(source, (), tolerances, SOURCE)}
+    todo = [(target.format, target.precision) for target in targets]
+    for place in todo:
+        if place == source:
+            raise UsageError(
+                f"the model is a {_show(place)} already", hint="leave it out of --to, or ask for another"
+            )
+        if place not in distances:
+            raise UsageError(
+                f"there is no way from {_show(source)} to {_show(place)}",
+                hint="from here can be made: "
+                + ", ".join(sorted(_show(other) for other in distances if other != source)),
+            )
+    while todo:
+        place = todo.pop()
+        identifier = _id(place, source)
+        if identifier in nodes:
+            continue
+        ways = _ways(place, distances)
+        attempts = tuple(_attempt(way, place, source, options) for way in ways)
+        nodes[identifier] = _node(place, attempts, tolerances, identifier)
+        todo.extend((way.source, way.source_precision) for way in ways)
+    return _with_priorities(nodes)
+
+
+def _distances(source: Place) -> dict[Place, float]:
+    """Least total cost from the source to every place that can be reached (Dijkstra's algorithm)."""
+    distances: dict[Place, float] = {}
+    queue: list[tuple[float, Place]] = [(0.0, source)]
+    while queue:
+        cost, place = heapq.heappop(queue)
+        if place in distances:
+            continue
+        distances[place] = cost
+        for arrow in conversions():
+            if (arrow.source, arrow.source_precision) == place:
+                for precision in arrow.precisions:
+                    heapq.heappush(queue, (cost + arrow.cost, (arrow.target, precision)))
+    return distances
+
+
+def _ways(place: Place, distances: Mapping[Place, float]) -> list[Conversion]:
+    """The arrows that end at a place, the cheapest way first.
+
+    Only those that start nearer to the source than the place itself: so no fallback of one node can
+    wait for another that waits for it.
+    """
+    ways = [
+        arrow
+        for arrow in conversions()
+        if arrow.target == place[0]
+        and place[1] in arrow.precisions
+        and distances.get((arrow.source, arrow.source_precision), math.inf) < distances[place]
+    ]
+    return sorted(ways, key=lambda a: (distances[(a.source, a.source_precision)] + a.cost, a.name))
+
+
+def _attempt(arrow: Conversion, place: Place, source: Place, options: Mapping[str, Any]) -> Attempt:
+    return Attempt(
+        conversion=arrow.name,
+        source=_id((arrow.source, arrow.source_precision), source),
+        preload=arrow.preload,
+        tools=arrow.tools,
+        options={name: options[name] for name in arrow.options if options.get(name) is not None},
+        calibrated=place[1] in arrow.needs_calibration,
+    )
+
+
+def _node(
+    place: Place, attempts: tuple[Attempt, ...], tolerances: Mapping[str, Any], identifier: str
+) -> Node:
+    try:
+        runtime = runtime_for(place[0])
+        opener = Opener(runtime.name, runtime.preload, runtime.tools)
+    except UnavailableError:
+        opener = None
+    return Node(
+        id=identifier,
+        format=place[0],
+        precision=place[1],
+        suffix=format_named(place[0]).suffix or _SUFFIX_OF_FOLDERS.get(place[0], f".{place[0]}"),
+        attempts=attempts,
+        opener=opener,
+        tolerance=tolerances.get(place[1]),
+    )
+
+
+def _with_priorities(nodes: dict[str, Node]) -> dict[str, Node]:
+    """Priority of a node: the longest work that hangs on it, itself included, along preferred ways."""
+    children: dict[str, list[str]] = {identifier: [] for identifier in nodes}
+    for node in nodes.values():
+        if node.attempts:
+            children[node.attempts[0].source].append(node.id)
+
+    def work(identifier: str) -> float:
+        node = nodes[identifier]
+        own = _CALIBRATED_WORK if node.attempts and node.attempts[0].calibrated else 1.0
+        return own + max((work(child) for child in children[identifier]), default=0.0)
+
+    return {
+        identifier: dataclasses.replace(node, priority=work(identifier)) for identifier, node in nodes.items()
+    }
+
+
+def _id(place: Place, source: Place) -> str:
+    return SOURCE if place == source else _show(place)
+
+
+def _show(place: Place) -> str:
+    return f"{place[0]}.{place[1]}"
