@@ -1,0 +1,275 @@
+"""Quantizes a float TFLite file by LiteRT Quantizer, and says exactly what came of it."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from edgeconv.errors import ConversionError
+from edgeconv.quantization.flatbuffer import (
+    finish,
+    is_constant,
+    operator_name,
+    pack,
+    rename_duplicates,
+    tensor_name,
+    type_name,
+    unpack,
+)
+
+STATIC = ("int8", "int16x8")
+"""Precisions with integer activations: they need calibration."""
+
+# Operators that only move, reshape or convert say nothing about whether a model computes in integers.
+_PLUMBING = {"QUANTIZE", "DEQUANTIZE", "RESHAPE", "SHAPE", "CAST"}
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """A quantized file.
+
+    Attributes:
+        data: the file.
+        float_operators: operators that still compute on float32: kind to the names of their outputs.
+        integer_operators: number of operators that compute on integers of the precision's width.
+        weights: number of constants that were made narrower.
+    """
+
+    data: bytes
+    float_operators: Mapping[str, tuple[str, ...]]
+    integer_operators: int
+    weights: int
+
+    def notes(self, precision: str) -> list[str]:
+        """What a person should know of the result, one sentence each."""
+        total = sum(len(outputs) for outputs in self.float_operators.values())
+        if precision not in STATIC or total == 0:
+            return []
+        examples = ", ".join(f"'{outputs[0]}'" for outputs in list(self.float_operators.values())[:3])
+        everything = total + self.integer_operators
+        kinds = _counts(self.float_operators)
+        return [f"{total} of {everything} operators compute in float32: {kinds} (for example {examples})"]
+
+
+@dataclass(frozen=True, slots=True)
+class FloatModel:
+    """A float file whose tensors all have names of their own: the schema's ``ModelT`` and its bytes."""
+
+    model: Any
+    data: bytes
+
+
+def load_float_model(data: bytes, where: str) -> FloatModel:
+    """Read a float file and make its tensor names unique.
+
+    Raises:
+        ConversionError: nothing in it can be quantized, since it is quantized already or has no float32
+            constants and activations at all.
+    """
+    model = unpack(data)
+    if rename_duplicates(model):
+        data = pack(model)
+        model = unpack(data)
+    kinds: Counter[str] = Counter()
+    quantized = 0
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            kinds[type_name(tensor)] += 1
+            quantization = tensor.quantization
+            quantized += quantization is not None and quantization.scale is not None
+    if quantized:
+        raise ConversionError(
+            f"the model is quantized already: {quantized} of {kinds.total()} tensors have a scale",
+            where=where,
+            hint="start from the float model; a quantized one cannot be quantized again",
+        )
+    if not kinds["float32"]:
+        raise ConversionError(
+            "the model has no float32 tensors, so there is nothing to quantize",
+            where=where,
+            why=f"its tensors are {', '.join(f'{n} {kind}' for kind, n in kinds.most_common())}",
+            hint="use it as it is: fp32 is the only precision it has",
+        )
+    return FloatModel(model, data)
+
+
+def quantize(
+    source: FloatModel,
+    precision: str,
+    *,
+    ranges: Mapping[str, Mapping[str, Any]] | None = None,
+    calibrated_subgraph: int = 0,
+    per_channel_dense: bool = True,
+    where: str = "the model",
+) -> Quantized:
+    """Quantize a float model.
+
+    Args:
+        source: as :func:`load_float_model` gives it; not changed.
+        precision: ``fp16``, ``dynamic``, ``int8`` or ``int16x8``.
+        ranges: of the activations, for ``int8`` and ``int16x8``.
+        calibrated_subgraph: the subgraph that ``ranges`` belong to. Others (bodies of loops and branches,
+            other signatures) stay float in the static precisions, as their values cannot be watched.
+        per_channel_dense: one scale for each output of a dense layer; ``False`` for old runtimes, which
+            take only one scale for the whole in the dynamic precision.
+        where: named in errors.
+
+    Returns:
+        The file, with float32 inputs and outputs as before.
+
+    Raises:
+        ConversionError: the quantizer refuses, naming what it says; or nothing could be quantized.
+    """
+    from litert_quantizer import algorithm_manager, qtyping
+    from litert_quantizer.quantizer import Quantizer
+
+    names = qtyping.TFLOperationName
+    algorithms = algorithm_manager.AlgorithmName
+    with _quiet():
+        quantizer = Quantizer(source.data)
+        if precision == "fp16":
+            quantizer.add_weight_only_config(
+                ".*", names.ALL_SUPPORTED, num_bits=16, algorithm_key=algorithms.FLOAT_CASTING
+            )
+        elif precision == "dynamic":
+            quantizer.add_dynamic_config(".*", names.ALL_SUPPORTED, num_bits=8)
+        else:
+            bits = 8 if precision == "int8" else 16
+            quantizer.add_static_config(
+                ".*", names.ALL_SUPPORTED, activation_num_bits=bits, weight_num_bits=8
+            )
+        if not per_channel_dense and precision != "fp16":
+            _dense_per_tensor(quantizer, precision)
+        if precision in STATIC:
+            # Inputs and outputs stay float32, so that the contract of the model stays the same.
+            for edge in (names.INPUT, names.OUTPUT, names.STABLEHLO_COMPOSITE):
+                quantizer.update_quantization_recipe(".*", edge, algorithm_key=algorithms.NO_QUANTIZE)
+            for pattern in _scopes(source.model, calibrated_subgraph, ranges or {}):
+                quantizer.update_quantization_recipe(
+                    pattern, names.ALL_SUPPORTED, algorithm_key=algorithms.NO_QUANTIZE
+                )
+        try:
+            result = quantizer.quantize(
+                None if ranges is None else dict(ranges),
+                enable_progress_bar=False,
+                enable_progress_report=False,
+            )
+        except Exception as error:
+            raise ConversionError(
+                f"LiteRT Quantizer cannot make {precision} of this model",
+                where=where,
+                why=str(error).strip().split("\n")[0] or type(error).__name__,
+                hint="try the route through TensorFlow's converter, or another precision",
+            ) from error
+    after = unpack(bytes(result.quantized_model))
+    outcome = _account(after, precision)
+    if outcome.weights == 0 and outcome.integer_operators == 0:
+        raise ConversionError(
+            f"nothing in the model can be {precision}",
+            where=where,
+            why=f"LiteRT Quantizer leaves its operators as they are: {_counts(outcome.float_operators)}",
+            hint="use fp32, or the route through TensorFlow's converter",
+        )
+    return Quantized(finish(after), outcome.float_operators, outcome.integer_operators, outcome.weights)
+
+
+def activations(model: Any, subgraph: int) -> dict[int, str]:
+    """The tensors of a subgraph that operators compute, take or give: index to name."""
+    graph = model.subgraphs[subgraph]
+    wanted = {*graph.inputs, *graph.outputs}
+    for operator in graph.operators or ():
+        wanted.update(operator.inputs if operator.inputs is not None else ())
+        wanted.update(operator.outputs if operator.outputs is not None else ())
+    return {
+        index: tensor_name(graph.tensors[index])
+        for index in sorted(wanted)
+        if index >= 0 and not is_constant(model, graph.tensors[index])
+    }
+
+
+def _counts(operators: Mapping[str, Sequence[str]]) -> str:
+    return ", ".join(f"{len(outputs)} {name}" for name, outputs in sorted(operators.items())) or "none"
+
+
+def _dense_per_tensor(quantizer: Any, precision: str) -> None:
+    from litert_quantizer import qtyping
+
+    dense = qtyping.TFLOperationName.FULLY_CONNECTED
+    whole = qtyping.QuantGranularity.TENSORWISE
+    if precision == "dynamic":
+        quantizer.add_dynamic_config(".*", dense, num_bits=8, granularity=whole)
+    else:
+        quantizer.add_static_config(
+            ".*", dense, activation_num_bits=8 if precision == "int8" else 16, weight_num_bits=8,
+            weight_granularity=whole,
+        )  # fmt: skip
+
+
+def _scopes(model: Any, calibrated: int, ranges: Mapping[str, Any]) -> Iterator[str]:
+    """Patterns for the operators that have no calibrated ranges; a scope is made of output names."""
+    parts: list[str] = []
+    for number, graph in enumerate(model.subgraphs):
+        for operator in graph.operators or ():
+            outputs = [graph.tensors[i] for i in operator.outputs if i >= 0]
+            known = number == calibrated and all(
+                tensor_name(graph.tensors[i]) in ranges or is_constant(model, graph.tensors[i])
+                for i in (*operator.inputs, *operator.outputs)
+                if i >= 0 and type_name(graph.tensors[i]) == "float32"
+            )
+            if not known and outputs:
+                parts.append(re.escape(";".join(tensor_name(t) for t in outputs if tensor_name(t))) + ";")
+    for start in range(0, len(parts), 50):
+        yield "^(?:" + "|".join(parts[start : start + 50]) + ")$"
+
+
+def _account(model: Any, precision: str) -> Quantized:
+    """What a quantized model computes in which type."""
+    floats: dict[str, list[str]] = {}
+    integers, narrow = 0, set()
+    wide = "int16" if precision == "int16x8" else "int8"
+    for number, graph in enumerate(model.subgraphs):
+        for operator in graph.operators or ():
+            name = operator_name(model, operator)
+            inputs = [graph.tensors[i] for i in operator.inputs if i >= 0]
+            outputs = [graph.tensors[i] for i in operator.outputs if i >= 0]
+            for tensor in inputs:
+                if is_constant(model, tensor) and _is_narrowed(tensor):
+                    narrow.add((number, tensor_name(tensor)))
+            if name in _PLUMBING:
+                continue
+            if any(type_name(t) == wide and _scaled(t) for t in outputs):
+                integers += 1
+            elif any(type_name(t) == "float32" for t in (*inputs, *outputs)):
+                floats.setdefault(name, []).append(tensor_name(outputs[0]) if outputs else "")
+    return Quantized(b"", {name: tuple(found) for name, found in floats.items()}, integers, len(narrow))
+
+
+def _is_narrowed(tensor: Any) -> bool:
+    return type_name(tensor) == "float16" or (type_name(tensor) == "int8" and _scaled(tensor))
+
+
+def _scaled(tensor: Any) -> bool:
+    return tensor.quantization is not None and tensor.quantization.scale is not None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps LiteRT Quantizer's progress bars and warnings off the terminal."""
+    import contextlib
+    import io
+    import warnings
+
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,443 @@
+"""LiteRT, the interpreter of TFLite files on this machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from edgeconv.errors import ConversionError, EdgeconvError, InvalidModelError, UsageError
+from edgeconv.formats.base import Contract, Quantization, Shape, TensorSpec
+from edgeconv.runtimes.base import Arrays
+
+_NODE = re.compile(r"Node number (\d+) \((.*?)\) failed to (prepare|invoke)")
+_NO_KERNEL = re.compile(r"Didn't find op for builtin opcode '(\w+)' version '(\d+)'")
+_NO_CUSTOM_OP = re.compile(r"unresolved custom op: ([^\n]*?)\.?(?:\n|$| See)")
+_FLEX_HINT = "convert with built-in ops only, or cut the model before this op with 'edgeconv extract'"
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """A tensor of the contract and where the interpreter keeps it."""
+
+    spec: TensorSpec
+    index: int
+    key: str
+    """Name in the file's signature; the tensor's name where there is no signature."""
+    sizes: tuple[int, ...]
+    """Dimensions that the interpreter starts with."""
+    fixed: Shape | None
+    """Dimensions that the file states, ``None`` for each that may be resized."""
+
+
+class LiteRTSession:
+    """A TFLite file in the LiteRT interpreter.
+
+    Each inference starts from the initial state: variable tensors (of an LSTM, say) are reset, as in
+    the source model, which keeps no state between calls.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def __init__(
+        self, interpreter: Any, path: Path, inputs: list[_Bound], outputs: list[_Bound], runner: Any | None
+    ) -> None:
+        self._interpreter = interpreter
+        self._runner = runner
+        self._path = path
+        self._bound_inputs = inputs
+        self._bound_outputs = outputs
+        self._sizes = {bound.index: bound.sizes for bound in inputs}
+        self._allocated = False
+        self.inputs = tuple(bound.spec for bound in inputs)
+        self.outputs = tuple(bound.spec for bound in outputs)
+
+    def infer(self, inputs: Arrays) -> dict[str, Any]:
+        """Run one inference; see :meth:`edgeconv.runtimes.base.Session.infer`.
+
+        Inputs whose dimensions are not fixed may change their shape from call to call; memory is laid out
+        anew only when they do. Strings are arrays of ``bytes``.
+        """
+        import numpy as np
+
+        interpreter = self._open()
+        given = {name: np.asarray(value) for name, value in inputs.items()}
+        self._check_names(given)
+        arrays = {
+            bound.spec.name: self._checked(bound, given[bound.spec.name]) for bound in self._bound_inputs
+        }
+        try:
+            if self._runner is not None:
+                interpreter.reset_all_variables()
+                found = self._runner(**{b.key: arrays[b.spec.name] for b in self._bound_inputs})
+                return {b.spec.name: found[b.key] for b in self._bound_outputs}
+            self._allocate(arrays)
+            interpreter.reset_all_variables()
+            for bound in self._bound_inputs:
+                interpreter.set_tensor(bound.index, arrays[bound.spec.name])
+            interpreter.invoke()
+            return {b.spec.name: interpreter.get_tensor(b.index) for b in self._bound_outputs}
+        except (ValueError, RuntimeError) as error:
+            self._allocated = False
+            raise _refused(error, self._path) from error
+
+    @property
+    def interpreter(self) -> Any:
+        """The interpreter itself, for what a session does not offer; no array may point into it."""
+        return self._open()
+
+    @property
+    def subgraph(self) -> int:
+        """Index of the subgraph that is run."""
+        return 0 if self._runner is None else int(self._runner._subgraph_index)
+
+    @property
+    def input_indices(self) -> tuple[int, ...]:
+        """Index of each input's tensor in its subgraph, in the order of ``inputs``."""
+        return tuple(bound.index for bound in self._bound_inputs)
+
+    @property
+    def output_indices(self) -> tuple[int, ...]:
+        """Index of each output's tensor in its subgraph, in the order of ``outputs``."""
+        return tuple(bound.index for bound in self._bound_outputs)
+
+    def tensors(self) -> dict[str, Any]:
+        """Copies of all tensors of the graph after the last inference, by the file's tensor names.
+
+        Tensors without values (never computed, or fused away by a delegate) are left out. Needs the
+        option ``preserve_all_tensors``; without it intermediate values have been overwritten.
+        """
+        values: dict[str, Any] = {}
+        for detail in self._open().get_tensor_details(self.subgraph):
+            value = self._value(detail)
+            if value is not None:
+                values[detail["name"]] = value
+        return values
+
+    def tensor(self, name: str) -> Any:
+        """A copy of one tensor of the graph that is run after the last inference, by the file's tensor name.
+
+        Raises:
+            UsageError: no tensor has that name, or it holds no value.
+        """
+        for detail in self._open().get_tensor_details(self.subgraph):
+            if detail["name"] == name:
+                value = self._value(detail)
+                if value is not None:
+                    return value
+        raise UsageError(f"no tensor '{name}' that holds a value", where=str(self._path))
+
+    def close(self) -> None:
+        """Give the memory back. The session cannot be used after it."""
+        self._runner = None
+        self._interpreter = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _open(self) -> Any:
+        if self._interpreter is None:
+            raise UsageError("the session is closed", where=str(self._path))
+        return self._interpreter
+
+    def _value(self, detail: Mapping[str, Any]) -> Any | None:
+        try:
+            return self._open().get_tensor(detail["index"], self.subgraph)
+        except ValueError:
+            return None
+
+    def _allocate(self, arrays: Arrays) -> None:
+        for bound in self._bound_inputs:
+            shape = tuple(arrays[bound.spec.name].shape)
+            if shape != self._sizes[bound.index]:
+                self._open().resize_tensor_input(bound.index, shape)
+                self._sizes[bound.index] = shape
+                self._allocated = False
+        if not self._allocated:
+            self._open().allocate_tensors()
+            self._allocated = True
+
+    def _check_names(self, given: Arrays) -> None:
+        wanted = {spec.name for spec in self.inputs}
+        if wanted != set(given):
+            missing, unknown = sorted(wanted - set(given)), sorted(set(given) - wanted)
+            raise UsageError(
+                "; ".join(
+                    f"{text}: {', '.join(names)}"
+                    for text, names in (("missing inputs", missing), ("unknown inputs", unknown))
+                    if names
+                ),
+                where=str(self._path),
+                hint=f"the inputs are {', '.join(sorted(wanted))}",
+            )
+
+    def _checked(self, bound: _Bound, array: Any) -> Any:
+        """``array`` if the interpreter can take it; it checks some of this itself, but not by name."""
+        import numpy as np
+
+        spec = bound.spec
+        is_string = array.dtype.kind in "SUO"
+        if (spec.dtype == "string") != is_string or (not is_string and array.dtype.name != spec.dtype):
+            raise UsageError(
+                f"input '{spec.name}' has the type {array.dtype.name} and must have {spec.dtype}",
+                where=str(self._path),
+                hint="the input is quantized: give stored values" if spec.quantization is not None else None,
+            )
+        fits = bound.fixed is None or (
+            len(bound.fixed) == array.ndim
+            and all(f is None or f == d for f, d in zip(bound.fixed, array.shape, strict=True))
+        )
+        if not fits:
+            raise UsageError(
+                f"input '{spec.name}' has the shape {array.shape} and must have {bound.fixed}",
+                where=str(self._path),
+            )
+        if is_string:
+            return np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array
+        return np.asarray(array, order="C")
+
+
+@dataclass(frozen=True, slots=True)
+class LiteRT:
+    """The registered runtime. Options:
+
+    - ``xnnpack``: ``False`` runs the built-in kernels without the default delegate;
+    - ``preserve_all_tensors``: ``True`` keeps intermediate tensors for :meth:`LiteRTSession.tensors`;
+    - ``signature``: which of several signatures, where the contract does not say.
+    """
+
+    name: str = "litert"
+    formats: tuple[str, ...] = ("tflite",)
+    preload: tuple[str, ...] = ("ai_edge_litert.interpreter",)
+    tools: tuple[str, ...] = ("ai-edge-litert",)
+
+    def open(
+        self,
+        path: Path,
+        contract: Contract | None,
+        *,
+        threads: int = 1,
+        options: Mapping[str, Any] | None = None,
+    ) -> LiteRTSession:
+        """Load a TFLite file; see :meth:`edgeconv.runtimes.base.Runtime.open`."""
+        options = options or {}
+        if not path.is_file():
+            raise UsageError("no such file", where=str(path), hint="check the path")
+        interpreter = _interpreter(path, threads, options)
+        wanted = contract.signature if contract is not None else None
+        return _bind(interpreter, path, contract, options.get("signature") or wanted)
+
+
+RUNTIME = LiteRT()
+
+
+def _interpreter(path: Path, threads: int, options: Mapping[str, Any]) -> Any:
+    import warnings
+
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    resolver = (
+        OpResolverType.AUTO
+        if options.get("xnnpack", True)
+        else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that keeping all tensors costs memory: it was asked for
+        try:
+            return Interpreter(
+                model_path=str(path),
+                num_threads=max(1, threads),
+                experimental_op_resolver_type=resolver,
+                experimental_preserve_all_tensors=bool(options.get("preserve_all_tensors", False)),
+            )
+        except (ValueError, RuntimeError) as error:
+            raise _refused(error, path) from error
+
+
+def _bind(interpreter: Any, path: Path, contract: Contract | None, signature: str | None) -> LiteRTSession:
+    """Tie the names of the contract to tensors of the file."""
+    inputs = {d["name"]: d for d in interpreter.get_input_details()}
+    outputs = {d["name"]: d for d in interpreter.get_output_details()}
+    positions = (interpreter.get_input_details(), interpreter.get_output_details())
+    signatures = list(interpreter.get_signature_list())
+    runner = None
+    if signatures:
+        if signature not in signatures:
+            signature = _default_signature(signatures, contract, path)
+        runner = interpreter.get_signature_runner(signature)
+        keyed = (runner.get_input_details(), runner.get_output_details())
+        # The main graph is run directly, which saves laying out memory anew at each call.
+        same_graph = all(
+            any(d["index"] == p["index"] and d["name"] == p["name"] for p in plain)
+            for details, plain in zip(keyed, positions, strict=True)
+            for d in details.values()
+        )
+        if same_graph:
+            runner = None
+    else:
+        keyed = ({}, {})
+    if runner is not None:
+        inputs = {d["name"]: d for d in keyed[0].values()}
+        outputs = {d["name"]: d for d in keyed[1].values()}
+        positions = (list(keyed[0].values()), list(keyed[1].values()))
+    bound = []
+    sides = (("input", inputs), ("output", outputs))
+    for side, (role, by_tensor) in enumerate(sides):
+        specs = (contract.inputs, contract.outputs)[side] if contract is not None else None
+        bound.append(_bind_side(role, specs, keyed[side], by_tensor, positions[side], path))
+    return LiteRTSession(interpreter, path, bound[0], bound[1], runner)
+
+
+def _default_signature(signatures: list[str], contract: Contract | None, path: Path) -> str:
+    if len(signatures) == 1:
+        return signatures[0]
+    if "serving_default" in signatures:
+        return "serving_default"
+    raise UsageError(
+        f"the file has the signatures {', '.join(sorted(signatures))} and nothing says which is meant",
+        where=str(path),
+        hint=f"add --signature {sorted(signatures)[0]}",
+    )
+
+
+def _bind_side(
+    role: str,
+    specs: tuple[TensorSpec, ...] | None,
+    keyed: Mapping[str, Mapping[str, Any]],
+    by_tensor: Mapping[str, Mapping[str, Any]],
+    positions: list[Mapping[str, Any]],
+    path: Path,
+) -> list[_Bound]:
+    names = {(d["index"], d["name"]): key for key, d in keyed.items()}
+    if specs is None:
+        if keyed:
+            specs = tuple(TensorSpec(key, "", None, tensor=d["name"]) for key, d in keyed.items())
+        else:
+            specs = tuple(TensorSpec(d["name"], "", None) for d in positions)
+    bound = []
+    for spec in specs:
+        detail = _find(spec, keyed, by_tensor)
+        if detail is None and len(specs) == len(positions) == 1:
+            detail = positions[0]  # there is nothing else that it could be
+        if detail is None:
+            raise UsageError(
+                f"the file has no {role} '{spec.name}' (tensor '{spec.inner_name}')",
+                where=str(path),
+                why=f"its {role}s are {', '.join([*keyed] or [*by_tensor])}",
+            )
+        bound.append(_bound(spec, detail, names.get((detail["index"], detail["name"]), detail["name"])))
+    return bound
+
+
+def _find(
+    spec: TensorSpec, keyed: Mapping[str, Mapping[str, Any]], by_tensor: Mapping[str, Mapping[str, Any]]
+) -> Mapping[str, Any] | None:
+    if spec.name in keyed and (spec.tensor is None or keyed[spec.name]["name"] == spec.tensor):
+        return keyed[spec.name]
+    for name in (spec.tensor, spec.name):
+        if name is not None:
+            for known in (by_tensor, keyed):
+                for variant in (name, name.removesuffix(":0"), f"{name}:0"):
+                    if variant in known:
+                        return known[variant]
+    return None
+
+
+def _bound(spec: TensorSpec, detail: Mapping[str, Any], key: str) -> _Bound:
+    """``spec`` with dtype, quantization and tensor name as they are in the file."""
+    import numpy as np
+
+    sizes = tuple(int(size) for size in detail["shape"])
+    stated = tuple(int(size) for size in detail["shape_signature"])
+    fixed: Shape | None = tuple(None if size < 0 else size for size in (stated or sizes))
+    dtype = np.dtype(detail["dtype"])
+    parameters = detail["quantization_parameters"]
+    quantization = None
+    if len(parameters["scales"]):
+        scale = tuple(float(value) for value in parameters["scales"])
+        quantization = Quantization(
+            scale=scale,
+            zero_point=tuple(int(value) for value in parameters["zero_points"]),
+            axis=int(parameters["quantized_dimension"]) if len(scale) > 1 else None,
+        )
+    if not sizes and spec.shape is None:
+        fixed_for_calls: Shape | None = None  # the interpreter says () for scalars and unknown ranks alike
+    else:
+        fixed_for_calls = fixed
+    return _Bound(
+        spec=replace(
+            spec,
+            dtype="string" if dtype.kind in "SUO" else dtype.name,
+            shape=spec.shape if spec.shape is not None else fixed,
+            tensor=detail["name"] if detail["name"] != spec.name else None,
+            quantization=quantization,
+        ),
+        index=int(detail["index"]),
+        key=key,
+        sizes=sizes,
+        fixed=fixed_for_calls,
+    )
+
+
+def _refused(error: Exception, path: Path) -> EdgeconvError:
+    """The interpreter's message as an error that names the op."""
+    text = str(error).strip()
+    where = str(path)
+    node = _NODE.search(text)
+    if "Select TensorFlow op" in text or (node and node[2].startswith("Flex")):
+        names = ", ".join(_flex_ops(path)) or (node[2] if node else "unknown")
+        return ConversionError(
+            f"LiteRT cannot run the TensorFlow ops in this file: {names}",
+            where=where,
+            why="they need the Flex delegate, which no LiteRT package for Python has",
+            hint=_FLEX_HINT,
+        )
+    custom = _NO_CUSTOM_OP.search(text)
+    if custom:
+        return ConversionError(
+            f"LiteRT does not know the custom op {custom[1]}",
+            where=where,
+            why=_first_line(text),
+            hint=_FLEX_HINT,
+        )
+    kernel = _NO_KERNEL.search(text)
+    if kernel:
+        return ConversionError(
+            f"this LiteRT has no kernel for {kernel[1]} version {kernel[2]}",
+            where=where,
+            hint="the file was made for a newer runtime: convert the model again with this release",
+        )
+    if node:
+        verb = "prepare" if node[3] == "prepare" else "run"
+        return ConversionError(
+            f"LiteRT cannot {verb} the op {node[2]} (node {node[1]})",
+            where=where,
+            why=_first_line(text[: node.start()]) or None,
+        )
+    broken = ("identifier", "Flatbuffer", "flatbuffer", "Mmap", "Could not open", "schema version")
+    if any(word in text for word in broken):
+        return InvalidModelError(
+            "not a readable TFLite file", where=where, why=_first_line(text), hint="copy the file again"
+        )
+    return ConversionError(
+        "LiteRT refuses the file", where=where, why=_first_line(text) or type(error).__name__
+    )
+
+
+def _first_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else ""
+
+
+def _flex_ops(path: Path) -> list[str]:
+    from ai_edge_litert.schema_py_generated import Model
+
+    model = Model.GetRootAs(path.read_bytes(), 0)
+    codes = (model.OperatorCodes(i).CustomCode() for i in range(model.OperatorCodesLength()))
+    return sorted({code.decode(errors="replace") for code in codes if code and code.startswith(b"Flex")})
