@@ -1,1 +1,3 @@
-"""TODO"""
+"""Whether two artifacts of one model compute the same: probes, metrics, tolerances, the gate, locating."""
+
+from __future__ import annotations
