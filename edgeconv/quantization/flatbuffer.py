@@ -45,11 +45,24 @@ def pack(model: Any) -> bytes:
                 schema.BufferAddData(builder, data)
             return int(schema.BufferEnd(builder))
 
+    class SharingBuilder(flatbuffers.Builder):  # type: ignore[misc]
+        """Writes equal vectors once: the zero points of thousands of channels are all the same."""
+
+        def __init__(self, size: int) -> None:
+            super().__init__(size)
+            self.written: dict[tuple[str, bytes], int] = {}
+
+        def CreateNumpyVector(self, x: Any) -> int:  # noqa: N802 (the generated code calls it so)
+            key = (x.dtype.str, x.tobytes())
+            if key not in self.written:
+                self.written[key] = super().CreateNumpyVector(x)
+            return self.written[key]
+
     original = model.buffers
     total = sum(len(buffer.data) for buffer in original if buffer.data is not None)
     model.buffers = [AlignedBuffer(data=buffer.data) for buffer in original]
     try:
-        builder = flatbuffers.Builder(total + total // 16 + 65536)
+        builder = SharingBuilder(total + total // 16 + 65536)
         builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     finally:
         model.buffers = original
@@ -105,6 +118,25 @@ def rename_duplicates(model: Any) -> int:
         if candidate != tensor.name:
             tensor.name, renamed = candidate, renamed + 1
     return renamed
+
+
+def modernise(model: Any) -> bool:
+    """Write what files of old converters leave out as newer tools expect it; changes ``model`` in place.
+
+    Before 2020 the code of an operator stood in another field, and a file needed no list of signatures.
+    LiteRT Quantizer reads such a convolution as an addition, and fails on the missing list.
+
+    Returns:
+        Whether anything was changed.
+    """
+    changed = False
+    for code in model.operatorCodes:
+        number = max(code.builtinCode, code.deprecatedBuiltinCode)
+        changed |= code.builtinCode != number
+        code.builtinCode = number
+    if model.signatureDefs is None:
+        model.signatureDefs, changed = [], True
+    return changed
 
 
 def finish(model: Any) -> bytes:

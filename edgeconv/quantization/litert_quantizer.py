@@ -14,6 +14,7 @@ from edgeconv.errors import ConversionError
 from edgeconv.quantization.flatbuffer import (
     finish,
     is_constant,
+    modernise,
     operator_name,
     pack,
     rename_duplicates,
@@ -65,14 +66,14 @@ class FloatModel:
 
 
 def load_float_model(data: bytes, where: str) -> FloatModel:
-    """Read a float file and make its tensor names unique.
+    """Read a float file, make its tensor names unique and correct what old converters wrote otherwise.
 
     Raises:
         ConversionError: nothing in it can be quantized, since it is quantized already or has no float32
             constants and activations at all.
     """
     model = unpack(data)
-    if rename_duplicates(model):
+    if modernise(model) | (rename_duplicates(model) > 0):
         data = pack(model)
         model = unpack(data)
     kinds: Counter[str] = Counter()
