@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import subprocess
 import sys
@@ -86,7 +87,7 @@ def test_an_error_of_ours_comes_back_whole(tmp_path: Path) -> None:
 def test_an_unexpected_exception_becomes_a_conversion_error_and_its_traceback_is_in_the_log(
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(ConversionError, match="KeyError.*keras_tensor_7"):
+    with pytest.raises(ConversionError, match=r"KeyError.*keras_tensor_7"):
         run_one(stage(tmp_path, "surprise"))
     assert "Traceback" in (tmp_path / "log.txt").read_text()
 
@@ -105,7 +106,7 @@ def test_a_crash_takes_down_its_worker_only_and_is_explained(tmp_path: Path, nam
 
 def test_a_worker_that_hangs_is_stopped_at_its_limit(tmp_path: Path) -> None:
     start = time.monotonic()
-    with pytest.raises(ConversionError, match="longer than 0.5 s") as caught:
+    with pytest.raises(ConversionError, match=r"longer than 0\.5 s") as caught:
         run_one(stage(tmp_path, "sleep", seconds=60, started=str(tmp_path / "s")), Limits(seconds=0.5))
     assert time.monotonic() - start < 30
     assert "--worker-timeout" in (caught.value.hint or "")
@@ -127,7 +128,7 @@ def test_no_more_than_jobs_run_at_once_and_the_important_one_goes_first(tmp_path
     stages = [stage(tmp_path, "stamp", priority=p, seconds=0.1, name=p) for p in (0.0, 1.0, 2.0, 3.0)]
     results = [r.value for r in run_all(stages, jobs=1) if isinstance(r, StageResult)]
     in_order = sorted(results, key=lambda r: r["start"])
-    assert all(a["end"] <= b["start"] for a, b in zip(in_order, in_order[1:], strict=False))
+    assert all(a["end"] <= b["start"] for a, b in itertools.pairwise(in_order))
     # The first is let in at once; of those that had to wait the higher priority starts first.
     assert [r["name"] for r in in_order][1:] == [3.0, 2.0, 1.0]
 
@@ -149,9 +150,7 @@ def test_cancelling_kills_the_worker(tmp_path: Path) -> None:
 
     async def work() -> None:
         async with WorkerPool(jobs=1) as pool:
-            task = asyncio.create_task(
-                pool.run(stage(tmp_path, "sleep", seconds=60, started=str(started)))
-            )
+            task = asyncio.create_task(pool.run(stage(tmp_path, "sleep", seconds=60, started=str(started))))
             while not started.exists() or not started.read_text():
                 await asyncio.sleep(0.02)
             task.cancel()
