@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,13 @@ from edgeconv.formats._graph_vocabulary import in_training_scope
 from edgeconv.formats._model_bytes import read_file
 from edgeconv.formats._tensorflow_protos import parse_binary, parse_text, tensorflow_protos
 from edgeconv.formats._wire import looks_like_graph_def, text_begins_with
-from edgeconv.formats.base import Description, Finding
-from edgeconv.formats.graph_candidates import RIVAL_SCORE, candidate_inputs, candidate_outputs
+from edgeconv.formats.base import Contract, Description, Finding
+from edgeconv.formats.graph_candidates import (
+    RIVAL_SCORE,
+    candidate_inputs,
+    candidate_outputs,
+    contract_for_graph,
+)
 
 _TEXT_FIELDS = ("node", "versions", "library", "version")
 _NEWEST_CONSUMER = 10_000
@@ -81,6 +87,15 @@ class FrozenGraph:
                 *_off_path_variables(variables, running),
             ),
         )
+
+    def contract(self, path: Path, inputs: Sequence[str] | None, outputs: Sequence[str] | None) -> Contract:
+        """The contract between the tensors named, or the unambiguous candidates where none are.
+
+        Raises:
+            UsageError: see :func:`edgeconv.formats.graph_candidates.contract_for_graph`.
+            InvalidModelError: truncated, corrupt, or no graph.
+        """
+        return contract_for_graph(read_graph_def(path), inputs, outputs)
 
     def files(self, path: Path) -> list[Path]:
         """The one file."""
