@@ -101,8 +101,9 @@ def looks_like_meta_graph(head: bytes, size: int) -> float:
         return 0.0
     operations = [f for f in inner if f.number == 2 and f.kind == BYTES]
     for operation in operations[:1]:
-        names = _walk_head(operation.payload)
-        if names and not (names[0].number == 1 and _OP_NAME.match(names[0].payload)):
+        listed = _walk_head(operation.payload)
+        names = _walk_head(listed[0].payload) if listed and listed[0].number == 1 else []
+        if listed and not (names and names[0].number == 1 and _OP_NAME.match(names[0].payload)):
             return 0.0
     return 0.8 if operations or any(f.number in (4, 5) for f in inner) else 0.3
 
