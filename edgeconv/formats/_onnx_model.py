@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from edgeconv.errors import InvalidModelError
@@ -20,19 +19,9 @@ from edgeconv.formats._onnx_graph import (
 )
 from edgeconv.formats._onnx_wire import ELEMENT_BITS, KEPT_BYTES, WireError, without_weights
 
-_COPY_AGAIN = "copy or download the file again and compare its size with the original"
+COPY_AGAIN = "copy or download the file again and compare its size with the original"
 _INTEGERS = {6: "i", 7: "q"}
 _STRING = 8
-
-
-@dataclass(frozen=True, slots=True)
-class ExternalTensor:
-    """A tensor whose values lie in another file, as the model names it."""
-
-    name: str
-    location: str
-    offset: int
-    length: int | None
 
 
 def load_model(path: Path) -> Any:
@@ -71,6 +60,7 @@ def load_model(path: Path) -> Any:
         raise _damaged(path, "it has no graph")
     if model.ir_version >= 3 and not model.opset_import:
         raise _damaged(path, "it does not say which opset it uses")
+    _check_names(path, model)
     _check_domains(path, model)
     for tensor in all_tensors(model):
         _check_tensor(path, tensor)
@@ -79,8 +69,35 @@ def load_model(path: Path) -> Any:
 
 def _damaged(path: Path, why: str) -> InvalidModelError:
     return InvalidModelError(
-        "the ONNX model is truncated or corrupt", where=str(path), why=why, hint=_COPY_AGAIN
+        "the ONNX model is truncated or corrupt", where=str(path), why=why, hint=COPY_AGAIN
     )
+
+
+def _check_names(path: Path, model: Any) -> None:
+    # The protobuf library hands a string that is no UTF-8 over as bytes.
+    def check(*names: str | bytes) -> None:
+        for name in names:
+            if isinstance(name, bytes):
+                raise _damaged(path, f"the name {name[:60]!r} is no UTF-8")
+
+    check(*(entry.domain for entry in model.opset_import))
+    nodes = [*all_nodes(model.graph)]
+    for function in model.functions:
+        check(function.name, function.domain)
+        nodes.extend(function.node)
+    for graph in all_graphs(model.graph):
+        check(graph.name)
+        check(*(info.name for info in (*graph.input, *graph.output, *graph.value_info)))
+    for node in nodes:
+        check(node.op_type, node.domain, node.name, *node.input, *node.output)
+        check(*(attribute.name for attribute in node.attribute))
+    for tensor in all_tensors(model):
+        check(tensor.name, *(text for entry in tensor.external_data for text in (entry.key, entry.value)))
+
+
+def text_of(text: str | bytes) -> str:
+    """A free text of a model, in which bytes that are no UTF-8 are escaped."""
+    return text if isinstance(text, str) else text.decode("utf-8", "backslashreplace")
 
 
 def _check_domains(path: Path, model: Any) -> None:
@@ -126,6 +143,15 @@ def all_nodes(graph: Any) -> Iterator[Any]:
                 yield from all_nodes(body)
 
 
+def all_graphs(graph: Any) -> Iterator[Any]:
+    """A graph and every ``GraphProto`` within it."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for body in _bodies(attribute):
+                yield from all_graphs(body)
+
+
 def _bodies(attribute: Any) -> list[Any]:
     found = list(attribute.graphs)
     if attribute.HasField("g"):
@@ -157,93 +183,6 @@ def _tensors_of_nodes(nodes: Any) -> Iterator[Any]:
                 yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
             for body in _bodies(attribute):
                 yield from _tensors_of_graph(body)
-
-
-def external_tensors(model: Any) -> list[ExternalTensor]:
-    """All tensors of a model whose values lie in other files."""
-    found = []
-    for tensor in all_tensors(model):
-        if tensor.data_location != 1:
-            continue
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        found.append(
-            ExternalTensor(
-                name=tensor.name,
-                location=entries.get("location", ""),
-                offset=_number(entries.get("offset")) or 0,
-                length=_number(entries.get("length")),
-            )
-        )
-    return found
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 20 else None
-
-
-def external_files(path: Path, model: Any) -> list[Path]:
-    """The files with external data of a model, each checked to lie beside it.
-
-    Raises:
-        InvalidModelError: a name leads out of the model's folder, a file is not there or is too short.
-    """
-    files: dict[str, Path] = {}
-    needed: dict[str, tuple[int, str]] = {}
-    for tensor in external_tensors(model):
-        location = tensor.location
-        if location not in files:
-            files[location] = _beside(path, location, tensor.name)
-            needed[location] = (0, tensor.name)
-        end = tensor.offset + (tensor.length or 0)
-        if end > needed[location][0]:
-            needed[location] = (end, tensor.name)
-    for location, file in files.items():
-        end, name = needed[location]
-        size = file.stat().st_size
-        if size < end:
-            raise InvalidModelError(
-                f"the external data file is {size} bytes long, tensor '{name}' ends at byte {end}",
-                where=str(file),
-                hint=_COPY_AGAIN,
-            )
-    return sorted(set(files.values()))
-
-
-def _beside(path: Path, location: str, tensor: str) -> Path:
-    windows = PureWindowsPath(location)
-    escapes = (
-        not location
-        or "\0" in location
-        or windows.is_absolute()
-        or bool(windows.drive)
-        or location.startswith(("/", "\\"))
-        or ".." in windows.parts
-    )
-    file = path.parent / location if not escapes else path
-    if not escapes:
-        try:
-            # A link must not lead out of the folder either.
-            escapes = not file.resolve().is_relative_to(path.parent.resolve())
-        except (OSError, ValueError, RuntimeError):
-            escapes = True
-    if escapes:
-        raise InvalidModelError(
-            f"tensor '{tensor}' takes its data from {location!r}, which is not beside the model",
-            where=str(path),
-            hint="save the model again with its external data in the model's own folder",
-        )
-    try:
-        there = file.is_file()
-    except OSError:
-        there = False
-    if not there:
-        raise InvalidModelError(
-            f"the external data file '{location}' is not here",
-            where=str(path),
-            why=f"tensor '{tensor}' is stored in it",
-            hint=f"copy '{location}' into the folder of the model",
-        )
-    return file
 
 
 def plain_graph(graph: Any) -> Graph:

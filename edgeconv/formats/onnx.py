@@ -10,6 +10,7 @@ from typing import Any
 
 from edgeconv.errors import InvalidModelError
 from edgeconv.formats._flatbuffer import map_file
+from edgeconv.formats._onnx_external import external_files, external_tensors
 from edgeconv.formats._onnx_graph import DEFAULT_DOMAINS, RUNTIME_DOMAINS, Graph
 from edgeconv.formats._onnx_inference import at_batch_one
 from edgeconv.formats._onnx_macs import UnknownMacsError, count_macs
@@ -17,10 +18,9 @@ from edgeconv.formats._onnx_model import (
     all_nodes,
     all_tensors,
     constant_of,
-    external_files,
-    external_tensors,
     load_model,
     plain_graph,
+    text_of,
     type_of,
 )
 from edgeconv.formats._onnx_precision import precision_of
@@ -67,7 +67,7 @@ class OnnxFormat:
             macs = count_macs(plain_graph(at_batch_one(model).graph))
         except (UnknownMacsError, RecursionError) as error:
             findings.append(Finding("macs-unknown", f"multiply-accumulates are not known: {error}"))
-        produced = f"{model.producer_name} {model.producer_version}".strip()
+        produced = f"{text_of(model.producer_name)} {text_of(model.producer_version)}".strip()
         default = opsets.get("ai.onnx")
         return Description(
             format=self.name,
@@ -169,12 +169,12 @@ def _metadata(
     optional: dict[str, Any] = {
         "quantization_style": style,
         "graph": model.graph.name,
-        "domain": model.domain,
+        "domain": text_of(model.domain),
         "model_version": int(model.model_version),
-        "description": model.doc_string or model.graph.doc_string,
+        "description": text_of(model.doc_string or model.graph.doc_string),
         "functions": sorted(f"{one.domain}::{one.name}" for one in model.functions),
         "external_data": sorted({tensor.location for tensor in external_tensors(model)}),
-        "properties": {entry.key: entry.value for entry in model.metadata_props},
+        "properties": {text_of(entry.key): text_of(entry.value) for entry in model.metadata_props},
     }
     return {
         "precision": precision,

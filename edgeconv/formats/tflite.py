@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,10 @@ class TfliteFormat:
         Raises:
             InvalidModelError: truncated, corrupt, or of a newer schema.
         """
-        model = _load(path)
+        with _reading(path):
+            return self._describe(path, _load(path))
+
+    def _describe(self, path: Path, model: TfliteModel) -> Description:
         ops: Counter[str] = Counter()
         versions: defaultdict[str, set[int]] = defaultdict(set)
         for _, operator in model.operators():
@@ -110,37 +115,38 @@ class TfliteFormat:
                 ready.update(operator.outputs)
 
 
-def _load(path: Path) -> TfliteModel:
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what the reader raises, also late where a table is read when it is needed, into one error."""
     try:
-        data = Buffer(map_file(path))
-    except OSError as error:
-        raise InvalidModelError("cannot read the file", where=str(path), why=str(error)) from error
-    where = str(path)
-    if data.size < 8 or data.identifier != IDENTIFIER:
-        raise InvalidModelError("not a TFLite model", where=where, why="its file identifier is not TFL3")
-    try:
-        model = read_model(data)
+        yield
     except FutureVersionError as error:
         raise InvalidModelError(
             f"this TFLite model has schema version {error.version}, this release reads version 3",
-            where=where,
+            where=str(path),
             hint="upgrade edgeconv, or convert the model again with a released TensorFlow",
         ) from error
     except FlatbufferError as error:
         raise InvalidModelError(
             "the TFLite model is truncated or corrupt",
-            where=where,
+            where=str(path),
             why=str(error),
             hint="copy or download the file again and compare its size with the original",
         ) from error
-    # FlatBuffers pad a file to whole words; only a packed archive may follow.
-    if data.size % 4 and not packed_files(path)[0]:
-        raise InvalidModelError(
-            "the TFLite model is truncated or corrupt",
-            where=where,
-            why=f"its {data.size} bytes end within a word",
-            hint="copy or download the file again and compare its size with the original",
-        )
+
+
+def _load(path: Path) -> TfliteModel:
+    try:
+        data = Buffer(map_file(path))
+    except OSError as error:
+        raise InvalidModelError("cannot read the file", where=str(path), why=str(error)) from error
+    if data.size < 8 or data.identifier != IDENTIFIER:
+        raise InvalidModelError("not a TFLite model", where=str(path), why="its file identifier is not TFL3")
+    with _reading(path):
+        model = read_model(data)
+        # FlatBuffers pad a file to whole words; only a packed archive may follow.
+        if data.size % 4 and not packed_files(path)[0]:
+            raise FlatbufferError(f"its {data.size} bytes end within a word")
     return model
 
 
