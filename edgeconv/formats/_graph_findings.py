@@ -75,7 +75,7 @@ def _training_batch_norm(nodes: list[tuple[str, Any]]) -> list[Finding]:
     return [
         Finding(
             "training-batch-norm",
-            f"{len(live)} batch normalisations use the batch's statistics, not the trained ones: {_some(live)}",
+            f"{len(live)} batch normalisations use the batch's own statistics (training): {_some(live)}",
             where=live[0],
             hint="export the model in inference mode",
         )

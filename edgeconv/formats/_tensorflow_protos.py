@@ -84,10 +84,17 @@ def parse_binary(kind: Callable[[], Any], data: bytes, path: Path, noun: str) ->
         raise InvalidModelError(
             f"the {noun} is truncated or corrupt",
             where=str(path),
-            why="its protocol buffer does not decode",
+            why=_why_undecodable(data),
             hint="copy or export the model again",
         ) from error
     return message
+
+
+def _why_undecodable(data: bytes) -> str:
+    replacements = data.count("\ufffd".encode())
+    if replacements > 8 and replacements > len(data) // 1000:
+        return f"it was once treated as text, which replaced {replacements} of its bytes"
+    return "its protocol buffer does not decode"
 
 
 def parse_text(kind: Callable[[], Any], data: bytes, path: Path, noun: str) -> Any:
