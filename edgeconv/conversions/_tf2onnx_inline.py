@@ -103,7 +103,7 @@ def _body(call: Any, function: Any, graph: Any) -> tuple[list[Any], list[str]]:
     body, flat = function_def_to_graph.function_def_to_graph_def(function)
     arguments = [argument.name for argument in function.signature.input_arg]
     given = [name for name in call.input if not name.startswith("^")]
-    feeds = dict(zip(arguments, given, strict=True))
+    feeds: dict[str, str] = dict(zip(arguments, given, strict=True))
 
     def outside(name: str) -> str:
         if name.startswith("^"):

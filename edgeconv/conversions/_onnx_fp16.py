@@ -1,0 +1,70 @@
+"""Half precision for an ONNX model: weights and arithmetic in float16, inputs and outputs in float32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgeconv.errors import ConversionError
+
+LARGEST = 65504.0
+"""Largest finite float16."""
+
+
+def to_fp16(model: Any, path: Path) -> tuple[Any, list[str]]:
+    """The model in half precision, and notes on what stayed in single.
+
+    A weight beyond the range of float16 would become infinite, or be clipped and be silently another
+    number: the nodes that take it stay in float32.
+
+    Args:
+        model: ModelProto in fp32, with its weights; changed.
+        path: where it came from, for messages.
+
+    Raises:
+        ConversionError: the converter fails.
+    """
+    from onnxruntime.transformers import float16
+
+    kept: dict[str, list[str]] = {}
+    too_large = _too_large(model)
+    for index, node in enumerate(model.graph.node):
+        node.name = node.name or f"{node.op_type}_{index}"
+        for name in node.input:
+            if name in too_large:
+                kept.setdefault(name, []).append(node.name)
+    try:
+        converted = float16.convert_float_to_float16(
+            model,
+            keep_io_types=True,
+            disable_shape_infer=model.ByteSize() > 1_900_000_000,
+            node_block_list=sorted({name for names in kept.values() for name in names}),
+        )
+    except Exception as error:
+        raise ConversionError(
+            "the conversion to half precision failed",
+            where=str(path),
+            why=f"{type(error).__name__}: {str(error)[:400]}",
+            hint="keep the model in fp32",
+        ) from error
+    notes = [
+        f"{', '.join(nodes)} stayed in float32: '{name}' reaches {too_large[name]:g}, beyond float16's 65504"
+        for name, nodes in sorted(kept.items())
+    ]
+    return converted, notes
+
+
+def _too_large(model: Any) -> dict[str, float]:
+    import numpy
+    from onnx import TensorProto, numpy_helper
+
+    found: dict[str, float] = {}
+    for tensor in model.graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT:
+            continue
+        values = numpy_helper.to_array(tensor)
+        finite = values[numpy.isfinite(values)]
+        largest = float(numpy.abs(finite).max()) if finite.size else 0.0
+        if largest > LARGEST:
+            found[tensor.name] = largest
+    return found
