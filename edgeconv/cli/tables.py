@@ -36,15 +36,16 @@ def print_manifest(manifest: Manifest, folder: Path, *, quiet: bool) -> None:
             for note in record.notes:
                 console.print(f"[dim]{escape(record.id)}: {escape(note)}[/]")
         if record.gate.verdict != "pass":
-            console.print(
-                _problem(f"{record.id}: gate {record.gate.verdict}", record.gate.reason, record.gate.hint)
-            )
+            what = f"{record.id}: gate {record.gate.verdict}"
+            console.print(_problem(what, record.gate.reason, record.gate.hint), soft_wrap=True)
     for failure in manifest.failures:
-        if failure.superseded_by is None:
-            console.print(_failure(failure, folder))
-        elif not quiet:
+        if failure.superseded_by is not None and not quiet:
             text = f"{failure.artifact}: {failure.superseded_by} took the place of {failure.conversion}"
-            console.print(f"[dim]{escape(text)} ({escape(failure.reason)})[/]")
+            console.print(f"[dim]{escape(text)} ({escape(failure.reason)})[/]", soft_wrap=True)
+        elif failure.superseded_by is None and not failure.follows:
+            console.print(_failure(failure, folder), soft_wrap=True)
+    if follow := [f.artifact for f in manifest.failures if f.follows and f.superseded_by is None]:
+        console.print(Text(f"  not made for that reason: {', '.join(dict.fromkeys(map(str, follow)))}"))
 
 
 def print_description(description: Description, *, all_ops: bool, verbose: bool) -> None:
@@ -119,11 +120,9 @@ def _artifact_row(record: ArtifactRecord) -> tuple[Any, ...]:
 
 def _failure(failure: FailureRecord, folder: Path) -> Text:
     text = _problem(f"{failure.artifact}: {failure.conversion} failed", failure.reason, failure.hint)
-    if failure.repro:
-        text.append(
-            f"\n    log {folder / (failure.log or '')}, repeat it with: python {folder / failure.repro}",
-            "dim",
-        )
+    if failure.repro and failure.log:
+        text.append(f"\n    log:    {folder / failure.log}", "dim")
+        text.append(f"\n    repeat: python {folder / failure.repro}", "dim")
     return text
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 from dataclasses import dataclass
@@ -65,12 +64,11 @@ repeat(Path(__file__).with_name("job.json"))
 '''
 
 
-def record_failure(folder: Path, stage: Stage, error: EdgeconvError) -> FailureRecord:
-    """Write ``log.txt``, ``job.json`` and ``repro.py`` of a failed stage under ``folder``.
+def record_failure(home: Path, stage: Stage, error: EdgeconvError) -> FailureRecord:
+    """Write ``log.txt``, ``job.json`` and ``repro.py`` of a failed stage into the folder ``home``.
 
-    The folder is named after the stage; what an earlier failure of the same stage left is replaced.
+    What was there before is replaced.
     """
-    home = folder / re.sub(r"[^A-Za-z0-9_.-]+", "-", stage.name)
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     log = home / "log.txt"

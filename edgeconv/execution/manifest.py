@@ -74,6 +74,7 @@ class FailureRecord(_Model):
     repro: str | None = None
     artifact: str | None = Field(default=None, description="id of the artifact it was to make")
     superseded_by: str | None = Field(default=None, description="the fallback conversion that did make it")
+    follows: bool = Field(default=False, description="not tried, because its predecessor failed")
 
 
 class SourceRecord(_Model):
@@ -153,3 +154,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 def json_schema() -> dict[str, Any]:
     """The JSON schema of the file."""
     return Manifest.model_json_schema(by_alias=True)
+
+
+if __name__ == "__main__":
+    print(json.dumps(json_schema(), indent=1))

@@ -12,7 +12,7 @@ from typing import Any
 import filelock
 import psutil
 
-from edgeconv.errors import UsageError
+from edgeconv.errors import GateFailedError, UsageError
 from edgeconv.execution import atomic
 from edgeconv.execution.cache import tool_version
 from edgeconv.execution.failures import record_failure
@@ -114,7 +114,8 @@ class Publisher:
     def _record(self, failure: Failure) -> FailureRecord:
         log = repro = None
         if failure.stage is not None:
-            record = record_failure(self._folder / _FAILURES, failure.stage, failure.error)
+            home = self._folder / _FAILURES / f"{failure.node}-by-{failure.conversion}"
+            record = record_failure(home, failure.stage, failure.error)
             log = os.path.relpath(record.log, self._folder)
             repro = os.path.relpath(record.repro, self._folder)
             failure.stage.log.unlink(missing_ok=True)
@@ -126,6 +127,7 @@ class Publisher:
             repro=repro,
             artifact=failure.node,
             superseded_by=failure.superseded_by,
+            follows=failure.stage is None and not isinstance(failure.error, GateFailedError),
         )
 
     def _kept(self, mine: Manifest, wanted: tuple[str, ...]) -> list[ArtifactRecord]:

@@ -166,9 +166,7 @@ class Run:
         self._record(settled, failed)
         if settled.made is None and not state.made.done():
             state.made.set_exception(
-                ConversionError(
-                    f"{node.id}, which this is made from, could not be made", why=str(settled.error)
-                )
+                ConversionError(f"{node.id}, which this is made from, could not be made")
             )
         if self.on_settled is not None:
             await self.on_settled(settled)
@@ -386,8 +384,9 @@ class Run:
         try:
             result = await self.pool.run(stage)
         except EdgeconvError as error:
-            self.listener(Event("failed", node.id, step, str(error)))
-            raise _StageFailedError(error, _with_kept_log(stage)) from error
+            said = _in_users_words(error, stage, node)
+            self.listener(Event("failed", node.id, step, str(said)))
+            raise _StageFailedError(said, _with_kept_log(stage)) from error
         value = {**result.value, "seconds": result.seconds, "peak_rss_bytes": result.peak_rss_bytes}
         return value, result.seconds
 
@@ -441,6 +440,16 @@ def _skipped(reference: str, reason: str, hint: str | None = None) -> Gated:
         "hint": hint,
     }
     return Gated(verdict, None, "")
+
+
+def _in_users_words(error: EdgeconvError, stage: Stage, node: Node) -> EdgeconvError:
+    """The error with the id of the artifact where it names the file that a worker was to write."""
+    destination = str(stage.payload.get("destination", stage.payload.get("artifact", {}).get("path", "")))
+    if not destination or node.id == SOURCE:
+        return error
+    texts = [error.what, error.where, error.why, error.hint]
+    what, where, why, hint = (t.replace(destination, node.id) if t is not None else None for t in texts)
+    return type(error)(what or "", where=where, why=why, hint=hint)
 
 
 def _with_kept_log(stage: Stage) -> Stage:

@@ -67,6 +67,20 @@ def pin_shapes(contract: Contract, shapes: Mapping[str, Shape]) -> Contract:
     return dataclasses.replace(contract, inputs=inputs)
 
 
+def require_ranks(contract: Contract) -> None:
+    """Refuse a contract with an input of unknown rank: nothing could be fed to it, so nothing proven.
+
+    Raises:
+        UsageError: names each such input and how to say its shape.
+    """
+    unknown = [spec.name for spec in contract.inputs if spec.shape is None]
+    if unknown:
+        raise UsageError(
+            f"the model does not say the shape of {', '.join(unknown)}",
+            hint="say it: " + " ".join(f"--shape {name}=1,…" for name in unknown),
+        )
+
+
 def compatible(stated: Shape | None, wanted: Shape) -> bool:
     """Whether a wanted shape can be had of a stated one: same rank, and no fixed dimension changed."""
     if stated is None:

@@ -19,7 +19,7 @@ from edgeconv.execution.run import Run
 from edgeconv.execution.workers import WorkerPool
 from edgeconv.formats.base import Artifact
 from edgeconv.formats.registry import identify, sha256_of
-from edgeconv.recipe.contracts import source_contract
+from edgeconv.recipe.contracts import require_ranks, source_contract
 from edgeconv.recipe.inputs import InputMaker, gate_tolerances
 from edgeconv.recipe.loop import run_in_own_loop
 from edgeconv.recipe.planning import default_targets, plan_nodes
@@ -47,6 +47,8 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
         outputs=request.outputs,
         shapes=request.shapes,
     )
+    if contract is not None:
+        require_ranks(contract)
     precision = str(description.metadata.get("precision", "fp32"))
     source = Artifact(
         request.model.absolute(), part.name, precision, sha256_of(request.model, part), contract

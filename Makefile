@@ -1,0 +1,35 @@
+# Two commands do everything on a fresh machine with Python 3.11, pip and git: make demo, make test.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.PHONY: demo test test-fast lint schema benchmarks clean
+
+demo: $(READY)
+	$(BIN)/python examples/digits/demo.py
+
+test: $(READY)
+	./tools/system-packages
+	$(BIN)/pytest
+
+test-fast: $(READY)
+	$(BIN)/pytest -m "not slow"
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+schema: $(READY)
+	$(BIN)/python -m edgeconv.execution.manifest > docs/manifest.schema.json
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf build dist $(VENV)
