@@ -1,0 +1,118 @@
+"""What the TFLite converter says when it refuses, in words that a person can act on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from edgeconv.errors import ConversionError
+
+_OP = re.compile(r"['\"]?tf\.(\w+)['\"]?")
+_REFUSED = re.compile(r"'tf\.(\w+)' op|failed to legalize operation 'tf\.(\w+)'|tf\.(\w+)\(tensor")
+_NODE = re.compile(r'loc\((?:fused\[[^\]]*?)?"([^"]+)"')
+_FRONT_END = {
+    "DecodeWav", "AudioSpectrogram", "Mfcc", "DecodeJpeg", "DecodePng", "DecodeBmp", "DecodeGif", "DecodeImage",
+    "DecodeBase64", "DecodeRaw", "ParseExample", "ParseExampleV2", "ParseSingleExample", "DecodeAndCropJpeg",
+}  # fmt: skip
+_STRING = {
+    "StringSplit", "StringSplitV2", "StringToNumber", "StringToHashBucketFast", "StringJoin", "AsString",
+    "RegexReplace", "StaticRegexReplace", "StringLower", "StringToHashBucket", "StringToHashBucketStrong",
+    "UnicodeDecode", "Substr", "ReduceJoin", "DecodeCSV",
+}  # fmt: skip
+_LISTS = {"TensorListReserve", "TensorListFromTensor", "TensorListStack", "TensorListSetItem", "TensorListGetItem"}
+_QUEUES = {"FIFOQueueV2", "QueueDequeueV2", "QueueDequeueManyV2", "IteratorV2", "IteratorGetNext", "OneShotIterator"}
+
+
+class Refusal(Exception):
+    """The converter refused.
+
+    Args:
+        text: what it printed.
+        collected: error code, op name and location of each error that it collected.
+    """
+
+    def __init__(self, text: str, collected: Sequence[tuple[str, str, str]] = ()) -> None:
+        super().__init__(text)
+        self.text = text
+        self.collected = tuple(collected)
+
+    @property
+    def ops(self) -> dict[str, str]:
+        """Op type to the node that was named first, or empty text."""
+        found: dict[str, str] = {}
+        for _, op, node in self.collected:
+            name = op.removeprefix("tf.")
+            if op.startswith("tf.") and not found.get(name):
+                found[name] = node
+        if not found:
+            for groups in _REFUSED.findall(self.text):
+                found.setdefault(next(group for group in groups if group), "")
+        return found
+
+    @property
+    def needs_static_batch(self) -> bool:
+        """Whether a fixed batch may be all that is missing (lists of tensors of a recurrent layer)."""
+        return "element_shape" in self.text or bool(_LISTS & set(self.ops))
+
+
+def refusals() -> list[tuple[str, str, str]]:
+    """Take the errors that the converter collected: code, op, node. Empty where it collected none."""
+    from tensorflow.compiler.mlir.lite.metrics import converter_error_data_pb2
+    from tensorflow.lite.python.metrics.wrapper import metrics_wrapper
+
+    codes = converter_error_data_pb2.ConverterErrorData.ErrorCode
+    collected = []
+    for error in metrics_wrapper.retrieve_collected_errors():
+        calls = [call.name for call in error.location.call if call.name]
+        collected.append((codes.Name(error.error_code), error.operator.name, calls[0] if calls else ""))
+    return collected
+
+
+def diagnosed(refusal: Refusal, path: str, nodes_of: Mapping[str, Sequence[str]]) -> ConversionError:
+    """The refusal as an error that names each op with a node of it, and the way out."""
+    ops = refusal.ops
+    named = {op: node or (nodes_of.get(op) or [""])[0] for op, node in ops.items()}
+    reason = " ".join(refusal.text.split())
+    if not named:
+        return ConversionError(
+            "the TFLite converter refused the model",
+            where=path,
+            why=reason[:400],
+            hint="convert to ONNX instead, or cut the model with --inputs or --outputs",
+        )
+    listed = ", ".join(f"{op} ('{node}')" if node else op for op, node in sorted(named.items()))
+    what = "op without a built-in TFLite kernel" if len(named) == 1 else "ops without built-in TFLite kernels"
+    why, hint = _way_out(set(named), refusal)
+    return ConversionError(f"{what}: {listed}", where=path, why=why or reason[:300], hint=hint)
+
+
+def _way_out(ops: set[str], refusal: Refusal) -> tuple[str, str]:
+    if ops & _FRONT_END:
+        return (
+            "decoding and audio front ends exist in TensorFlow alone",
+            "cut behind them with --inputs TENSOR and do that part before the model",
+        )
+    if any(op.startswith("TensorArray") for op in ops):
+        return (
+            "this is a loop of TensorFlow 1 (TensorArray), which TFLite cannot express",
+            "convert to ONNX, which takes most of them; unroll the loop; or cut it off with --inputs TENSOR",
+        )
+    if ops & _LISTS or refusal.needs_static_batch:
+        return (
+            "a recurrent layer or loop keeps a list of tensors whose shape is not fixed",
+            "fix all dimensions with --shape NAME=1,… (batch and time)",
+        )
+    if ops & _QUEUES:
+        return (
+            "the model reads its input from a queue or iterator",
+            "name the tensor behind it with --inputs TENSOR",
+        )
+    if ops & _STRING or any(op.startswith(("String", "LookupTable", "HashTable")) for op in ops):
+        return (
+            "TFLite has next to no ops on strings and tables",
+            "cut behind them with --inputs TENSOR and do that part before the model",
+        )
+    return (
+        "",
+        "replace the op in the model by built-in ones, cut it off with --inputs or --outputs, or convert to ONNX",
+    )

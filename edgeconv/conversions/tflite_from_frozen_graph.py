@@ -1,0 +1,82 @@
+"""Frozen graph to TFLite by TensorFlow's converter, built-in ops only.
+
+fp32 is the default way to a TFLite file (cheapest in time and memory); the other precisions here are what
+is fallen back to when quantizing the fp32 file fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from edgeconv.conversions._tflite_converter import Source, convert_to_tflite
+from edgeconv.conversions.base import Conversion, ConversionJob, ConversionResult
+from edgeconv.errors import UsageError
+from edgeconv.runtimes._saved_model_reading import all_nodes
+from edgeconv.runtimes.tensorflow_graph import read_graph
+
+
+def convert(job: ConversionJob) -> ConversionResult:
+    """Convert the GraphDef at ``job.source``; see :class:`ConversionJob`.
+
+    Raises:
+        UsageError: no contract, or no calibration samples where the precision needs some.
+        ConversionError: see ``convert_to_tflite``.
+    """
+    contract = job.source.contract
+    path = job.source.path
+    if contract is None:
+        raise UsageError(
+            "a frozen graph does not say which tensors are its inputs and outputs",
+            where=str(path),
+            hint="name them with --inputs and --outputs; 'edgeconv inspect' ranks the likely ones",
+        )
+    source = Source(path=str(path), contract=contract, nodes_of=lambda: nodes_of(path), data=binary_graph(path))
+    return convert_to_tflite(job, source)
+
+
+def binary_graph(path: Path) -> bytes:
+    """The GraphDef at ``path`` as binary bytes, parsed only where it is text.
+
+    Raises:
+        InvalidModelError: it is text, and no graph.
+    """
+    data = path.read_bytes()
+    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in data[:512]):
+        return bytes(read_graph(path).SerializeToString())
+    return data
+
+
+def nodes_of(path: Path) -> Mapping[str, Sequence[str]]:
+    """Op type to the names of its nodes in the GraphDef at ``path``, those in functions included."""
+    found: dict[str, list[str]] = {}
+    for node in all_nodes(read_graph(path)):
+        found.setdefault(node.op, []).append(node.name)
+    return found
+
+
+CONVERSION = (
+    Conversion(
+        name="tflite_from_frozen_graph",
+        source="frozen_graph",
+        target="tflite",
+        precisions=("fp32",),
+        convert=convert,
+        cost=1.0,
+        preload=("tensorflow",),
+        tools=("tensorflow",),
+        options=(),
+    ),
+    Conversion(
+        name="tflite_from_frozen_graph",
+        source="frozen_graph",
+        target="tflite",
+        precisions=("fp16", "dynamic", "int8", "int16x8"),
+        convert=convert,
+        cost=5.0,
+        preload=("tensorflow",),
+        tools=("tensorflow",),
+        options=(),
+        needs_calibration=("int8", "int16x8"),
+    ),
+)

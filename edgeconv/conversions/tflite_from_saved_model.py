@@ -1,0 +1,140 @@
+"""SavedModel to TFLite by TensorFlow's converter without a frozen graph between: the second way.
+
+It takes what cannot be frozen (lookup tables, graphs above 2 GB), and pays for it: TensorFlow loads the
+model for every precision anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgeconv.conversions._tflite_converter import SIGNATURE, Source, convert_to_tflite
+from edgeconv.conversions.base import Conversion, ConversionJob, ConversionResult
+from edgeconv.errors import ConversionError
+from edgeconv.formats.base import Contract
+from edgeconv.runtimes._programs import identifier
+from edgeconv.runtimes._saved_model_reading import all_nodes, choose_graph, contract_in, read_saved_model
+from edgeconv.runtimes._tensorflow import UNTRUSTED_OPS, as_conversion_error, refuse_untrusted, shape_of
+
+_OWN_CHECKPOINT = {"SaveV2", "RestoreV2", "MergeV2Checkpoints", "Save", "Restore", "SaveSlices", "RestoreSlice"}
+
+
+def convert(job: ConversionJob) -> ConversionResult:
+    """Convert one signature of the SavedModel at ``job.source``; see :class:`ConversionJob`.
+
+    Raises:
+        UsageError: no such signature, or no calibration samples where the precision needs some.
+        ConversionError: see ``convert_to_tflite``; or the contract is not that of a signature (tensors were
+            cut), which only the way over a frozen graph can do.
+    """
+    path = str(job.source.path)
+    proto = read_saved_model(job.source.path)
+    graph = choose_graph(proto, job.source.contract, job.options, path)
+    contract = contract_in(graph, job.source.contract, job.options, path)
+    refuse_untrusted(
+        (n for n in all_nodes(graph.graph_def) if n.op in UNTRUSTED_OPS and n.op not in _OWN_CHECKPOINT),
+        path,
+        job.options,
+    )
+    nodes: dict[str, list[str]] = {}
+    for node in all_nodes(graph.graph_def):
+        nodes.setdefault(node.op, []).append(node.name)
+    signature = contract.signature or SIGNATURE
+    definition = _definition(graph, contract, signature, path)
+    tags = tuple(graph.meta_info_def.tags)
+    version = 2 if len(graph.object_graph_def.nodes) else 1
+    folder = path
+    if _pinned(contract, definition):
+        folder = _with_shapes(job.source.path, contract, signature, tags, job.scratch / "pinned")
+        tags, version = ("serve",), 2
+    source = Source(
+        path=path,
+        contract=contract,
+        nodes_of=lambda: _as_mapping(nodes),
+        saved_model=(folder, tags, version, signature),
+    )
+    return convert_to_tflite(job, source)
+
+
+def _as_mapping(nodes: dict[str, list[str]]) -> Mapping[str, Sequence[str]]:
+    return nodes
+
+
+def _definition(graph: Any, contract: Contract, signature: str, path: str) -> Any:
+    definition = graph.signature_def.get(signature)
+    tensors = {} if definition is None else {key: info.name for key, info in definition.inputs.items()}
+    results = {} if definition is None else {key: info.name for key, info in definition.outputs.items()}
+    whole = set(tensors) == {spec.name for spec in contract.inputs}
+    if not whole or not {spec.name for spec in contract.outputs} <= set(results):
+        raise ConversionError(
+            f"inputs and outputs are not those of the signature '{signature}'",
+            where=path,
+            why="straight from a SavedModel only a whole signature can be converted",
+            hint="convert over a frozen graph, which can be cut",
+        )
+    return definition
+
+
+def _pinned(contract: Contract, definition: Any) -> bool:
+    return any(
+        spec.shape is not None and spec.shape != shape_of(definition.inputs[spec.name].tensor_shape)
+        for spec in contract.inputs
+    )
+
+
+def _with_shapes(source: Path, contract: Contract, signature: str, tags: tuple[str, ...], folder: Path) -> str:
+    """The same SavedModel with the contract's shapes in its signature, in ``folder``."""
+    import tensorflow as tf
+
+    try:
+        loaded = tf.saved_model.load(str(source), tags=list(tags))
+        inner = loaded.signatures[signature]
+        names = {identifier(spec.name): spec.name for spec in contract.inputs}
+
+        def serve(**inputs: Any) -> Any:
+            return inner(**{names[key]: value for key, value in inputs.items()})
+
+        function = tf.function(serve, autograph=False)
+        concrete = function.get_concrete_function(
+            **{
+                key: tf.TensorSpec(contract.input(name).shape, contract.input(name).dtype, name=key)
+                for key, name in names.items()
+            }
+        )
+        module = tf.Module()
+        module.model = loaded
+        tf.saved_model.save(module, str(folder), signatures={signature: concrete})
+    except (tf.errors.OpError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise as_conversion_error(
+            error, "the SavedModel cannot be given fixed shapes", str(source), "convert over a frozen graph"
+        ) from error
+    return str(folder)
+
+
+CONVERSION = (
+    Conversion(
+        name="tflite_from_saved_model",
+        source="saved_model",
+        target="tflite",
+        precisions=("fp32",),
+        convert=convert,
+        cost=8.0,
+        preload=("tensorflow",),
+        tools=("tensorflow",),
+        options=("signature", "tags", "trust"),
+    ),
+    Conversion(
+        name="tflite_from_saved_model",
+        source="saved_model",
+        target="tflite",
+        precisions=("fp16", "dynamic", "int8", "int16x8"),
+        convert=convert,
+        cost=12.0,
+        preload=("tensorflow",),
+        tools=("tensorflow",),
+        options=("signature", "tags", "trust"),
+        needs_calibration=("int8", "int16x8"),
+    ),
+)
