@@ -19,7 +19,7 @@ _INT32 = struct.Struct("<i")
 _UINT16 = struct.Struct("<H")
 
 MAX_VISITS = 6_000_000
-"""Tables and vector entries that one file may ask for; the largest real models need a tenth of it."""
+"""Tables, strings and vector entries that one file may ask for; the largest real models need a tenth."""
 
 MAX_NUMBERS = 1 << 22
 """Entries of one list of numbers; the longest real ones are scales of a vocabulary, some 100,000."""
@@ -34,15 +34,16 @@ class Buffer:
 
     Args:
         data: anything that has the buffer protocol; kept, never copied.
-        visits: how many tables and vector entries may be read, see :data:`MAX_VISITS`.
+        visits: how many tables, strings and vector entries may be read, at most :data:`MAX_VISITS`; by
+            default what an honest file of this size can hold, each of them takes some bytes of its own.
     """
 
     __slots__ = ("data", "size", "visits")
 
-    def __init__(self, data: bytes | mmap.mmap | memoryview, visits: int = MAX_VISITS) -> None:
+    def __init__(self, data: bytes | mmap.mmap | memoryview, visits: int | None = None) -> None:
         self.data = data
         self.size = len(data)
-        self.visits = visits
+        self.visits = min(MAX_VISITS, 10_000 + self.size // 2) if visits is None else visits
 
     @property
     def identifier(self) -> bytes:

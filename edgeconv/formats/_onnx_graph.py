@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,13 +40,16 @@ def element_type(code: int) -> str:
     return ELEMENT_TYPES[code] if 0 <= code < len(ELEMENT_TYPES) else f"unknown_{code}"
 
 
+_NO_WEIGHTS = frozenset({"int32", "int64", "uint32", "uint64", "bool", "string"})
+
+
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """A constant tensor: element type, shape, and the values of a small integer one."""
+    """A constant tensor: element type, shape, and the value where it has a single element."""
 
     dtype: str
     dims: tuple[int, ...]
-    integers: tuple[int, ...] | None = None
+    scalar: int | float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +88,41 @@ class Graph:
                 yield from graph.all_nodes()
 
     def parameters(self) -> int:
-        """Elements of all constants, those of subgraphs included."""
+        """Elements of all weights, those of subgraphs included.
+
+        Not among them are scales and zero points, and integers that are shapes, axes or indices.
+        """
+        auxiliary: set[str] = set()
+        dequantized: set[str] = set()
+        for node in self.nodes:
+            if node.op in ("QuantizeLinear", "DequantizeLinear") or node.op.startswith(("QLinear", "QGemm")):
+                positions = _auxiliary_inputs(node)
+                for position, name in enumerate(node.inputs):
+                    (auxiliary if position in positions else dequantized).add(name)
         total = 0
-        for constant in self.constants.values():
-            elements = 1
-            for dimension in constant.dims:
-                elements *= dimension
-            total += elements
+        for name, constant in self.constants.items():
+            if name in auxiliary or (constant.dtype in _NO_WEIGHTS and name not in dequantized):
+                continue
+            total += math.prod(constant.dims)
         return total + sum(graph.parameters() for node in self.nodes for graph in node.subgraphs.values())
+
+
+def _auxiliary_inputs(node: Node) -> tuple[int, ...]:
+    """Positions of the scales and zero points among the inputs of a quantized op."""
+    if node.op in ("QuantizeLinear", "DequantizeLinear"):
+        return (1, 2)
+    if node.op == "QGemm":
+        return (1, 2, 4, 5, 7, 8)
+    return (1, 2, 4, 5, 6, 7) if len(node.inputs) >= 7 else (1, 2, 3, 4)
+
+
+_SCALARS = {"float32": "f", "float64": "d", "int32": "i", "int64": "q", "bool": "?"}
+
+
+def scalar_of(dtype: str, content: bytes) -> int | float | None:
+    """The value of a tensor of one element from its bytes; ``None`` for other types and sizes."""
+    kind = _SCALARS.get(dtype)
+    if kind is None or len(content) != struct.calcsize("<" + kind):
+        return None
+    value: int | float = struct.unpack("<" + kind, content)[0]
+    return value

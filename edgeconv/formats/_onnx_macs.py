@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 from edgeconv.formats._onnx_graph import Dimensions, Graph, Node
+from edgeconv.formats._onnx_loops import rounds_of
 
 Shape = Callable[[int], tuple[int, ...]]
 
@@ -81,11 +82,10 @@ def _control_flow_macs(graph: Graph, node: Node, shapes: dict[str, Dimensions | 
     most = max(counts.values())
     if not most or node.op == "If":
         return most
-    if node.op == "Loop" and node.inputs:
-        rounds = graph.constants.get(node.inputs[0])
-        # With a condition that may end it early, the given number of rounds is only a limit.
-        if rounds is not None and rounds.integers and (len(node.inputs) < 2 or not node.inputs[1]):
-            return most * rounds.integers[0]
+    if node.op == "Loop":
+        rounds = rounds_of(graph, node, next(iter(node.subgraphs.values())))
+        if rounds is not None:
+            return most * rounds
     if node.op == "Scan":
         scanned = int(node.attributes.get("num_scan_inputs", 1))
         dims = shapes.get(node.inputs[-scanned]) if 0 < scanned <= len(node.inputs) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,11 @@ from edgeconv.formats._onnx_graph import (
     Graph,
     Node,
     element_type,
+    scalar_of,
 )
 from edgeconv.formats._onnx_wire import ELEMENT_BITS, KEPT_BYTES, WireError, without_weights
 
 COPY_AGAIN = "copy or download the file again and compare its size with the original"
-_INTEGERS = {6: "i", 7: "q"}
-_STRING = 8
 
 
 def load_model(path: Path) -> Any:
@@ -197,20 +195,27 @@ def plain_graph(graph: Any) -> Graph:
         dtype, dims = type_of(info.type)
         if dims is not None or info.name not in types:
             types[info.name] = (dtype, dims)
+    body = nodes_graph(graph.node)
+    return Graph(
+        body.nodes,
+        tuple(info.name for info in graph.input),
+        tuple(info.name for info in graph.output),
+        {**constants, **body.constants},
+        types,
+    )
+
+
+def nodes_graph(protos: Any) -> Graph:
+    """The plain records of a list of ``NodeProto``, without inputs, outputs and types."""
+    constants: dict[str, Constant] = {}
     nodes = []
-    for node in graph.node:
+    for node in protos:
         if node.op_type == "Constant" and node.output:
             for attribute in node.attribute:
                 if attribute.name == "value" and attribute.HasField("t"):
                     constants[node.output[0]] = constant_of(attribute.t)
         nodes.append(_plain_node(node))
-    return Graph(
-        tuple(nodes),
-        tuple(info.name for info in graph.input),
-        tuple(info.name for info in graph.output),
-        constants,
-        types,
-    )
+    return Graph(tuple(nodes), (), (), constants, {})
 
 
 def _plain_node(node: Any) -> Node:
@@ -240,17 +245,18 @@ def _plain_node(node: Any) -> Node:
 
 
 def constant_of(tensor: Any) -> Constant:
-    """The record of a ``TensorProto``; values only of integer tensors of up to 64 elements."""
-    elements = _elements(tensor.dims)
-    integers: tuple[int, ...] | None = None
-    kind = _INTEGERS.get(tensor.data_type)
-    if kind is not None and elements <= 64 and tensor.data_location != 1:
-        if len(tensor.raw_data) == elements * struct.calcsize("<" + kind):
-            integers = struct.unpack(f"<{elements}{kind}", tensor.raw_data)
-        else:
-            stored = tuple(tensor.int64_data if kind == "q" else tensor.int32_data)
-            integers = stored if len(stored) == elements else None
-    return Constant(element_type(tensor.data_type), tuple(tensor.dims), integers)
+    """The record of a ``TensorProto``; the value only of a tensor of one element."""
+    dtype = element_type(tensor.data_type)
+    scalar: int | float | None = None
+    if _elements(tensor.dims) == 1 and tensor.data_location != 1:
+        stored = [
+            *tensor.float_data[:2], *tensor.double_data[:2], *tensor.int32_data[:2], *tensor.int64_data[:2]
+        ]  # fmt: skip
+        scalar = scalar_of(dtype, tensor.raw_data)
+        # 16-bit floats lie as bit patterns in int32_data; nothing here needs their values.
+        if scalar is None and len(stored) == 1 and dtype not in ("float16", "bfloat16"):
+            scalar = stored[0]
+    return Constant(dtype, tuple(tensor.dims), scalar)
 
 
 def type_of(kind: Any) -> tuple[str, Dimensions | None]:

@@ -5,12 +5,11 @@ The slots are those of ONNX Runtime's published schema of the ORT format.
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from typing import Any
 
 from edgeconv.formats._flatbuffer import Buffer, FlatbufferError, Table
-from edgeconv.formats._onnx_graph import Constant, Dimensions, Graph, Node, element_type
+from edgeconv.formats._onnx_graph import Constant, Dimensions, Graph, Node, element_type, scalar_of
 from edgeconv.formats._onnx_wire import ELEMENT_BITS
 
 IDENTIFIER = b"ORTM"
@@ -123,11 +122,11 @@ class _Reader:
                 f"tensor {table.string(0)!r} has {raw.length} bytes where its shape and type need "
                 f"{(elements * bits + 7) // 8}"
             )
-        integers: tuple[int, ...] | None = None
-        kind = {6: "i", 7: "q"}.get(code)
-        if raw is not None and kind is not None and elements <= 64:
-            integers = struct.unpack_from(f"<{elements}{kind}", table.buffer.data, raw.position)
-        return Constant(element_type(code), dims, integers)
+        dtype = element_type(code)
+        scalar: int | float | None = None
+        if raw is not None and elements == 1:
+            scalar = scalar_of(dtype, bytes(table.buffer.data[raw.position : raw.position + raw.length]))
+        return Constant(dtype, dims, scalar)
 
 
 def _tensor_type(info: Table) -> OrtTensorType:

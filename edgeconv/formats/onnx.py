@@ -17,8 +17,8 @@ from edgeconv.formats._onnx_macs import UnknownMacsError, count_macs
 from edgeconv.formats._onnx_model import (
     all_nodes,
     all_tensors,
-    constant_of,
     load_model,
+    nodes_graph,
     plain_graph,
     text_of,
     type_of,
@@ -150,16 +150,7 @@ def _ops(model: Any, graph: Graph) -> dict[str, int]:
 
 
 def _parameters(model: Any, graph: Graph) -> int:
-    total = graph.parameters()
-    for function in model.functions:
-        for node in function.node:
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    elements = 1
-                    for dimension in constant_of(attribute.t).dims:
-                        elements *= dimension
-                    total += elements
-    return total
+    return graph.parameters() + sum(nodes_graph(function.node).parameters() for function in model.functions)
 
 
 def _metadata(

@@ -30,6 +30,8 @@ from edgeconv.formats._tflite_names import bytes_of
 from edgeconv.formats._tflite_precision import precision_of
 from edgeconv.formats.base import Description, Finding, Signature, TensorSpec
 
+_NO_WEIGHTS = frozenset({"int32", "int64", "uint32", "uint64", "bool", "string"})
+
 
 class TfliteFormat:
     """A ``.tflite`` file, with or without TFLite Metadata packed behind it."""
@@ -203,11 +205,12 @@ def _spec(tensor: Tensor, name: str) -> TensorSpec:
 
 
 def _parameters(model: TfliteModel) -> int:
-    # Tensors may share a buffer, also across subgraphs: its weights are there once.
+    # Tensors may share a buffer, also across subgraphs: its weights are there once. Integers without a
+    # scale are shapes, axes and indices.
     elements: dict[tuple[int, int], int] = {}
     for number, subgraph in enumerate(model.subgraphs):
         for index, tensor in enumerate(subgraph.tensors):
-            if tensor.constant:
+            if tensor.constant and (tensor.scales or tensor.dtype not in _NO_WEIGHTS):
                 key = (-1, tensor.buffer) if tensor.buffer else (number, index)
                 elements[key] = max(elements.get(key, 0), tensor.elements)
     return sum(elements.values())
