@@ -43,7 +43,7 @@ def fingerprint(folder: Path) -> dict[str, str] | None:
 
 
 def keras_version(folder: Path, meta_graph: Any) -> str | None:
-    """Version of the Keras that wrote the model: ``present`` where it is not stated, ``None`` without Keras."""
+    """Version of the Keras that wrote the model: ``present`` where not stated, ``None`` without Keras."""
     data = read_head(folder / "keras_metadata.pb", _METADATA_LIMIT)
     if data and not data.startswith(LFS_HEAD):
         return _version_in(data) or "present"

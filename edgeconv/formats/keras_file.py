@@ -1,0 +1,251 @@
+"""Keras files: HDF5 of Keras 1, 2 and 3 (``.h5``, ``.hdf5``) and the ``.keras`` archive of Keras 3."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgeconv.errors import InvalidModelError
+from edgeconv.formats._keras_archive import (
+    CONFIG,
+    HDF5_ERRORS,
+    METADATA,
+    WEIGHTS,
+    ZIP_MAGIC,
+    Weight,
+    hdf5_offset,
+    is_parameter,
+    json_member,
+    open_hdf5,
+    open_weights,
+    open_zip,
+    parse_json,
+    text_attribute,
+    weights_below,
+)
+from edgeconv.formats._keras_config import (
+    ConfigError,
+    Layer,
+    class_of,
+    config_findings,
+    inputs_and_outputs,
+    layers_of,
+)
+from edgeconv.formats._model_bytes import check_file
+from edgeconv.formats.base import Description, Signature
+
+_NEWEST_KERAS = 3
+_WEIGHT_MARKS = ("layer_names", "weight_names")
+
+
+class KerasFile:
+    """The format ``keras``; see :class:`edgeconv.formats.base.Format`."""
+
+    name = "keras"
+    suffix = ".keras"
+
+    def recognise(self, path: Path, head: bytes) -> float:
+        """By a model's or its weights' marks in an HDF5 file, or by the members of a zip archive."""
+        if hdf5_offset(head) is not None:
+            return _hdf5_is_keras(path)
+        if head.startswith(ZIP_MAGIC):
+            return _zip_is_keras(path, head)
+        return 0.0
+
+    def describe(self, path: Path) -> Description:
+        """Describe the model from its configuration and the shapes of its weights.
+
+        Raises:
+            InvalidModelError: truncated, corrupt, of a Keras from the future, or weights without their
+                architecture.
+        """
+        size = check_file(path)
+        with path.open("rb") as stream:
+            packed = stream.read(4) == ZIP_MAGIC
+        model, facts, weights = _from_zip(path) if packed else _from_hdf5(path)
+        try:
+            layers = layers_of(model)
+            inputs, outputs = inputs_and_outputs(model)
+            findings = config_findings(model, layers)
+        except (ConfigError, TypeError, AttributeError) as error:
+            raise InvalidModelError(
+                "the configuration is not one of a Keras model",
+                where=str(path),
+                why=str(error),
+                hint="save the model again with Keras",
+            ) from error
+        version = facts.get("keras_version")
+        backend = facts.get("backend")
+        kept = [weight for weight in weights if is_parameter(weight)]
+        return Description(
+            format=self.name,
+            path=str(path),
+            bytes=size,
+            producer=f"Keras {version or '(version not stated)'}" + (f" ({backend})" if backend else ""),
+            version=f"Keras {version}" if version else None,
+            signatures=(Signature("default", inputs, outputs),) if inputs or outputs else (),
+            parameters=sum(weight.elements for weight in kept),
+            ops=dict(sorted(Counter(layer.kind for layer in layers).items())),
+            metadata={
+                "container": "zip" if packed else "hdf5",
+                "class": class_of(model),
+                "keras_version": version,
+                "backend": backend,
+                "date_saved": facts.get("date_saved"),
+                "compiled": bool(facts.get("compiled")),
+                "layers": [_layer_json(layer) for layer in layers],
+                "weights": len(kept),
+                "trainable_parameters": _trainable(layers, kept),
+            },
+            findings=findings,
+        )
+
+    def files(self, path: Path) -> list[Path]:
+        """The one file."""
+        return [path]
+
+
+def read_model_config(path: Path) -> dict[str, Any]:
+    """The architecture in a Keras file as parsed JSON: what ``model_from_config`` takes.
+
+    Raises:
+        InvalidModelError: as :meth:`KerasFile.describe`.
+    """
+    check_file(path)
+    with path.open("rb") as stream:
+        packed = stream.read(4) == ZIP_MAGIC
+    return (_from_zip(path) if packed else _from_hdf5(path))[0]
+
+
+def _from_hdf5(path: Path) -> tuple[dict[str, Any], dict[str, Any], list[Weight]]:
+    with open_hdf5(path, path) as file:
+        text = text_attribute(file, "model_config")
+        facts: dict[str, Any] = {
+            "keras_version": text_attribute(file, "keras_version"),
+            "backend": text_attribute(file, "backend"),
+            "compiled": "training_config" in file.attrs,
+        }
+        if text is None:
+            inner = file["model_weights"] if "model_weights" in file else file
+            raise _weights_only(
+                path, text_attribute(inner, "keras_version"), sum(1 for _ in weights_below(inner))
+            )
+        root = file["model_weights"] if "model_weights" in file else None
+        if root is not None:
+            for name in ("keras_version", "backend"):
+                facts[name] = facts[name] or text_attribute(root, name)
+        weights = list(weights_below(root)) if root is not None else []
+    facts["keras_version"] = _checked_version(facts["keras_version"] or "1", path)
+    return parse_json(text, "model_config", path), facts, weights
+
+
+def _from_zip(path: Path) -> tuple[dict[str, Any], dict[str, Any], list[Weight]]:
+    with open_zip(path) as archive:
+        names = archive.namelist()
+        if CONFIG not in names and WEIGHTS in names:
+            with open_weights(archive, path) as stream, open_hdf5(stream, path) as file:
+                raise _weights_only(path, None, sum(1 for _ in weights_below(file)))
+        model = json_member(archive, CONFIG, path)
+        facts = json_member(archive, METADATA, path) if METADATA in names else {}
+        version = facts.get("keras_version")
+        facts["keras_version"] = _checked_version(version if isinstance(version, str) else "3", path)
+        compiled = model.get("compile_config")
+        facts["compiled"] = isinstance(compiled, dict) and bool(compiled)
+        if WEIGHTS not in names:
+            raise InvalidModelError(
+                f"the archive has no '{WEIGHTS}'",
+                where=str(path),
+                why=f"it holds {', '.join(sorted(names)[:6])}",
+                hint="save the model again; weights in other forms are not read",
+            )
+        with open_weights(archive, path) as stream, open_hdf5(stream, path) as file:
+            weights = list(weights_below(file))
+    return model, facts, weights
+
+
+def _weights_only(path: Path, version: str | None, count: int) -> InvalidModelError:
+    by = f" of Keras {version}" if version else ""
+    return InvalidModelError(
+        f"the file holds weights{by}, but not the architecture they belong to",
+        where=str(path),
+        why=f"it has {count} arrays and no configuration of a model",
+        hint="supply the code that builds the model: --model-builder MODULE:FUNCTION, with this file as --checkpoint",
+    )
+
+
+def _checked_version(version: str, path: Path) -> str:
+    match = re.match(r"(\d+)", version)
+    if match is not None and int(match[1]) > _NEWEST_KERAS:
+        raise InvalidModelError(
+            f"the file was written by Keras {version}",
+            where=str(path),
+            why=f"versions up to {_NEWEST_KERAS} are known",
+            hint="update edgeconv, or save the model with Keras 3",
+        )
+    return version
+
+
+def _hdf5_is_keras(path: Path) -> float:
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            if "model_config" in file.attrs:
+                return 1.0
+            if any(mark in file.attrs for mark in _WEIGHT_MARKS) or "model_weights" in file:
+                return 0.8
+            keras3 = "layers" in file or "_layer_checkpoint_dependencies" in file or "vars" in file
+            return 0.6 if keras3 or "keras_version" in file.attrs else 0.0
+    except HDF5_ERRORS:
+        # Damaged: nobody else reads HDF5, so this format says what is wrong with it.
+        return 0.5
+
+
+def _zip_is_keras(path: Path, head: bytes) -> float:
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+        if CONFIG in names and (WEIGHTS in names or METADATA in names):
+            return 1.0
+        return 0.6 if WEIGHTS in names else 0.0
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError, OverflowError):
+        own = (METADATA.encode(), CONFIG.encode(), WEIGHTS.encode())
+        return 0.5 if any(name in head[:512] for name in own) else 0.0
+
+
+def _layer_json(layer: Layer) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "class": layer.kind,
+        "module": layer.module,
+        "trainable": layer.trainable,
+        "input_shape": None if layer.shape is None else list(layer.shape),
+    }
+
+
+def _trainable(layers: Sequence[Layer], weights: Sequence[Weight]) -> int | None:
+    """Elements of the weights of trainable layers; ``None`` where a weight's layer cannot be told by name.
+
+    The moving statistics of batch normalisation are never trained.
+    """
+    by_name: Mapping[str, Layer] = {layer.name.rpartition("/")[2]: layer for layer in layers}
+    total = 0
+    for weight in weights:
+        owner = next(
+            (by_name[part] for part in reversed(weight.path.split("/")[:-1]) if part in by_name), None
+        )
+        if owner is None:
+            return None
+        statistic = weight.path.rpartition("/")[2].startswith(("moving_mean", "moving_variance"))
+        if owner.kind == "BatchNormalization" and weight.path.rpartition("/")[2].isdigit():
+            return None
+        total += weight.elements if owner.trainable and not statistic else 0
+    return total
+
+
+FORMAT = KerasFile()
