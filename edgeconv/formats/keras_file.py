@@ -38,6 +38,7 @@ from edgeconv.formats._model_bytes import check_file
 from edgeconv.formats.base import Description, Signature
 
 _NEWEST_KERAS = 3
+_WITH_STATISTICS = ("BatchNormalization", "Normalization", "SpectralNormalization")
 _WEIGHT_MARKS = ("layer_names", "weight_names")
 
 
@@ -98,7 +99,7 @@ class KerasFile:
                 "compiled": bool(facts.get("compiled")),
                 "layers": [_layer_json(layer) for layer in layers],
                 "weights": len(kept),
-                "trainable_parameters": _trainable(layers, kept),
+                "trainable_parameters": _trainable(layers, kept, by_name=not packed),
             },
             findings=findings,
         )
@@ -129,11 +130,11 @@ def _from_hdf5(path: Path) -> tuple[dict[str, Any], dict[str, Any], list[Weight]
             "compiled": "training_config" in file.attrs,
         }
         if text is None:
-            inner = file["model_weights"] if "model_weights" in file else file
+            inner = file.get("model_weights", file)
             raise _weights_only(
                 path, text_attribute(inner, "keras_version"), sum(1 for _ in weights_below(inner))
             )
-        root = file["model_weights"] if "model_weights" in file else None
+        root = file.get("model_weights")
         if root is not None:
             for name in ("keras_version", "backend"):
                 facts[name] = facts[name] or text_attribute(root, name)
@@ -172,7 +173,8 @@ def _weights_only(path: Path, version: str | None, count: int) -> InvalidModelEr
         f"the file holds weights{by}, but not the architecture they belong to",
         where=str(path),
         why=f"it has {count} arrays and no configuration of a model",
-        hint="supply the code that builds the model: --model-builder MODULE:FUNCTION, with this file as --checkpoint",
+        hint="supply the code that builds the model, and this file as --checkpoint: "
+        "--model-builder MODULE:FUNCTION",
     )
 
 
@@ -228,22 +230,23 @@ def _layer_json(layer: Layer) -> dict[str, Any]:
     }
 
 
-def _trainable(layers: Sequence[Layer], weights: Sequence[Weight]) -> int | None:
-    """Elements of the weights of trainable layers; ``None`` where a weight's layer cannot be told by name.
+def _trainable(layers: Sequence[Layer], weights: Sequence[Weight], by_name: bool) -> int | None:
+    """Elements of the weights of trainable layers; ``None`` where a weight's layer cannot be told.
 
-    The moving statistics of batch normalisation are never trained.
+    HDF5 files name the weights by their layers (``by_name``); archives name them by class and number, so
+    there it is known only where all is trained. The moving statistics of batch normalisation never are.
     """
-    by_name: Mapping[str, Layer] = {layer.name.rpartition("/")[2]: layer for layer in layers}
+    if not by_name:
+        plain = all(layer.trainable and layer.kind not in _WITH_STATISTICS for layer in layers)
+        return sum(weight.elements for weight in weights) if layers and plain else None
+    named: Mapping[str, Layer] = {layer.name.rpartition("/")[2]: layer for layer in layers}
     total = 0
     for weight in weights:
-        owner = next(
-            (by_name[part] for part in reversed(weight.path.split("/")[:-1]) if part in by_name), None
-        )
+        parts = weight.path.split("/")
+        owner = next((named[part] for part in reversed(parts[:-1]) if part in named), None)
         if owner is None:
             return None
-        statistic = weight.path.rpartition("/")[2].startswith(("moving_mean", "moving_variance"))
-        if owner.kind == "BatchNormalization" and weight.path.rpartition("/")[2].isdigit():
-            return None
+        statistic = parts[-1].startswith(("moving_mean", "moving_variance"))
         total += weight.elements if owner.trainable and not statistic else 0
     return total
 
