@@ -33,11 +33,10 @@ def quantize_int8(path: Path, samples: Sequence[Mapping[str, Any]], scratch: Pat
     Raises:
         ConversionError: nothing in the model can be quantized, or the quantizer fails; names the op.
     """
+    import onnx
     from onnxruntime.quantization import QuantType, registry
     from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
-
-    import onnx
 
     from edgeconv.conversions._onnx_ranges import tensor_ranges
 

@@ -15,6 +15,7 @@ before                     after
 ``L2Loss(x)``              half the sum of ``x * x``
 ``PlaceholderWithDefault`` ``Identity`` of the default
 ``Dequantize(const)``      the float constant
+``FakeQuantWithMinMax…``   clip, round, scale
 =========================  =========================================================
 """
 
@@ -22,6 +23,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+
+from edgeconv.conversions._tf2onnx_fake_quant import ARGUMENTS, PER_CHANNEL, VARIABLES, rewrite_fake_quant
 
 _Rewrite = Callable[[Any, Any, dict[str, Any]], bool]
 
@@ -189,4 +192,5 @@ REWRITES: dict[str, _Rewrite] = {
     "L2Loss": _l2_loss,
     "PlaceholderWithDefault": _default,
     "Dequantize": _dequantize,
+    **dict.fromkeys((ARGUMENTS, VARIABLES, PER_CHANNEL), rewrite_fake_quant),
 }

@@ -7,6 +7,7 @@ graph is looked through for ops that ONNX does not have.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -202,14 +203,29 @@ def all_nodes(graph: Any) -> Iterator[Any]:
 
 
 def _failure(log: Sequence[str], error: Exception | None, path: Path) -> ConversionError:
-    lines = [line for line in log if line.startswith("Failed to convert")] or list(log)
-    why = lines[0].replace("\n", " ")[:400] if lines else None
-    if error is not None and (why is None or str(error) not in why):
-        text = f"{type(error).__name__}: {str(error)[:300]}"
-        why = text if why is None else f"{why}; {text}"
+    """The error for what tf2onnx logged and raised, with node and op picked out of it."""
+    lines = [line for line in log if line.startswith(("Failed to convert", "pass1 convert failed"))] or list(
+        log
+    )
+    said = " ".join(lines[0].split()) if lines else ""
+    raised = f"{type(error).__name__}: {' '.join(str(error).split())}" if error is not None else ""
+    node = (
+        re.search(r"Failed to convert node '([^']+)'", said)
+        or re.search(r'name: "([^"]+)"', said)
+        or re.search(r"\{\{node ([^}]+)\}\}", raised)
+    )
+    op = (
+        re.search(r"OP=(\w+)", said)
+        or re.search(r'op: "(\w+)"', said)
+        or re.search(r"\(op: ?'(\w+)'\)", raised)
+        or re.search(r"Op type not registered '(\w+)'", raised)
+    )
+    cause = re.search(r"ex=(.*)$", said) or re.search(r"': (.*)$", said)
+    what = f"tf2onnx could not convert the op {op.group(1)}" if op else "tf2onnx could not convert the graph"
+    tensor = f"{node.group(1)}:0" if node else "TENSOR"
     return ConversionError(
-        "tf2onnx could not convert the graph",
-        where=str(path),
-        why=why,
-        hint="cut the part out with --inputs or --outputs, or try --to tflite",
+        what,
+        where=f"{path}, node {node.group(1)}" if node else str(path),
+        why=(raised or (cause.group(1) if cause else said))[:400] or None,
+        hint=f"cut before or behind it (--outputs or --inputs, its output is {tensor}), or try --to tflite",
     )

@@ -30,6 +30,10 @@ def convert(job: ConversionJob) -> ConversionResult:
         raise UsageError(
             "the frozen graph has no contract", where=str(job.source.path), hint="say --outputs TENSOR"
         )
+    if not contract.outputs:
+        raise UsageError(
+            "the contract has no outputs", where=str(job.source.path), hint="say --outputs TENSOR"
+        )
     graphs.checked_inputs(contract, job.source.path)
     opset = checked_opset(job)
     failures: list[ConversionError] = []
@@ -101,15 +105,16 @@ def write(
     from edgeconv.surgery.onnx_fold_constants import fold_constants
     from edgeconv.surgery.onnx_fuse_batch_norm import fuse_batch_norm
     from edgeconv.surgery.onnx_initializers import take_initializers, write_model
-    from edgeconv.surgery.onnx_name_interface import name_interface
+    from edgeconv.surgery.onnx_name_interface import name_constant_outputs, name_interface
     from edgeconv.surgery.onnx_remove_unused import remove_unused
 
     constants = take_initializers(model)
     constants.update(weights)
-    name_interface(model, contract, tensors)
+    name_interface(model, constants, contract, tensors)
     remove_unused(model, constants)
     fold_constants(model, constants)
     fuse_batch_norm(model, constants)
+    name_constant_outputs(model, constants)
     remove_unused(model, constants)
     model.ir_version = files.IR_VERSION
     write_model(model, constants, destination)

@@ -97,7 +97,7 @@ def _fold(node: Any, constants: dict[str, Any], outputs: set[str], model: Any) -
     if results is None:
         return None
     given = sum(value.nbytes for value in inputs if value is not None)
-    made = sum(value.nbytes for value in results)
+    made = sum(value.nbytes for value in results if value is not None)
     return None if made > given + MAXIMUM_GROWTH_BYTES else results
 
 
@@ -149,4 +149,10 @@ def _compute(node: Any, inputs: list[Any], model: Any) -> list[Any] | None:
     except Exception:
         # No kernel, or not computable: the node stays, and the gate on the whole file judges it.
         return None
-    return [values.get(name) for name in node.output]
+    # An optional output that is left out has no value; what nothing can name is not needed.
+    results = [values.get(name) for name in node.output]
+    return (
+        None
+        if any(value is None for name, value in zip(node.output, results, strict=True) if name)
+        else results
+    )

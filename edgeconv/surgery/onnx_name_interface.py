@@ -17,20 +17,24 @@ from typing import Any
 from edgeconv.formats.base import Contract, TensorSpec
 
 
-def name_interface(model: Any, contract: Contract, tensors: Mapping[str, str]) -> None:
+def name_interface(
+    model: Any, constants: dict[str, Any], contract: Contract, tensors: Mapping[str, str]
+) -> None:
     """Rename, reorder and declare in place.
 
     Args:
         model: ONNX ModelProto; graph inputs and outputs that the contract does not have are dropped.
+        constants: its initializers by name; renamed with it.
         contract: logical names, order and shapes; ``None`` becomes a symbolic dimension. An input that
             the graph does not use is declared all the same, so that all artifacts take the same inputs.
         tensors: logical name to the tensor's present name; two names may not share a present output.
     """
     graph = model.graph
     rename = {present: name for name, present in tensors.items() if present}
-    _make_room(graph, set(rename.values()) - set(rename))
-    _rename(graph, rename)
+    _make_room(graph, constants, set(rename.values()) - set(rename))
+    _rename(graph, constants, rename)
     types = {v.name: v.type.tensor_type.elem_type for v in (*graph.input, *graph.output)}
+    types = {name: code for name, code in types.items() if code}
     batched = [spec for spec in contract.inputs if spec.shape and spec.shape[0] is None]
     batch = "batch" if len(batched) == 1 else None
     inputs = [_value(spec, types, batch, True) for spec in contract.inputs]
@@ -39,6 +43,22 @@ def name_interface(model: Any, contract: Contract, tensors: Mapping[str, str]) -
     del graph.output[:]
     graph.input.extend(inputs)
     graph.output.extend(outputs)
+
+
+def name_constant_outputs(model: Any, constants: dict[str, Any]) -> None:
+    """Give outputs that are constants, or inputs, a node that makes them; a graph may not lack one."""
+    graph = model.graph
+    made = {name for node in graph.node for name in node.output}
+    for value in graph.output:
+        if value.name in constants and value.name not in made:
+            constants[f"{value.name}/value"] = constants.pop(value.name)
+            for node in graph.node:
+                for index, name in enumerate(node.input):
+                    if name == value.name:
+                        node.input[index] = f"{value.name}/value"
+            graph.node.add(
+                op_type="Identity", name=value.name, input=[f"{value.name}/value"], output=[value.name]
+            )
 
 
 def _value(spec: TensorSpec, types: Mapping[str, int], batch: str | None, is_input: bool) -> Any:
@@ -75,11 +95,11 @@ def _numpy_dtype(name: str) -> Any:
     return numpy.dtype(name)
 
 
-def _make_room(graph: Any, names: set[str]) -> None:
+def _make_room(graph: Any, constants: dict[str, Any], names: set[str]) -> None:
     """Rename inner tensors that have a name which the interface is about to take."""
     taken = {name for node in graph.node for name in (*node.input, *node.output)}
     taken |= {value.name for value in (*graph.input, *graph.output)}
-    taken |= {tensor.name for tensor in graph.initializer}
+    taken |= {tensor.name for tensor in graph.initializer} | set(constants)
     rename: dict[str, str] = {}
     for name in sorted(names & taken):
         other = f"{name}/inner"
@@ -88,10 +108,12 @@ def _make_room(graph: Any, names: set[str]) -> None:
         taken.add(other)
         rename[name] = other
     if rename:
-        _rename(graph, rename)
+        _rename(graph, constants, rename)
 
 
-def _rename(graph: Any, rename: Mapping[str, str]) -> None:
+def _rename(graph: Any, constants: dict[str, Any], rename: Mapping[str, str]) -> None:
+    for old in [name for name in constants if name in rename]:
+        constants[rename[old]] = constants.pop(old)
     for node in graph.node:
         for index, name in enumerate(node.input):
             if name in rename:
@@ -103,7 +125,7 @@ def _rename(graph: Any, rename: Mapping[str, str]) -> None:
             for body in [attribute.g] if attribute.HasField("g") else attribute.graphs:
                 own = {name for child in body.node for name in child.output}
                 own |= {value.name for value in body.input}
-                _rename(body, {old: new for old, new in rename.items() if old not in own})
+                _rename(body, {}, {old: new for old, new in rename.items() if old not in own})
     for value in (*graph.input, *graph.output, *graph.value_info):
         value.name = rename.get(value.name, value.name)
     for tensor in graph.initializer:
