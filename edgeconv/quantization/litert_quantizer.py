@@ -22,6 +22,7 @@ from edgeconv.quantization.flatbuffer import (
     type_name,
     unpack,
 )
+from edgeconv.quantization.float_edges import restore_float_edges
 
 STATIC = ("int8", "int16x8")
 """Precisions with integer activations: they need calibration."""
@@ -147,9 +148,9 @@ def quantize(
         if not per_channel_dense and precision != "fp16":
             _dense_per_tensor(quantizer, precision)
         if precision in STATIC:
-            # Inputs and outputs stay float32, so that the contract of the model stays the same.
-            for edge in (names.INPUT, names.OUTPUT, names.STABLEHLO_COMPOSITE):
-                quantizer.update_quantization_recipe(".*", edge, algorithm_key=algorithms.NO_QUANTIZE)
+            quantizer.update_quantization_recipe(
+                ".*", names.STABLEHLO_COMPOSITE, algorithm_key=algorithms.NO_QUANTIZE
+            )
             for pattern in _scopes(source.model, calibrated_subgraph, ranges or {}):
                 quantizer.update_quantization_recipe(
                     pattern, names.ALL_SUPPORTED, algorithm_key=algorithms.NO_QUANTIZE
@@ -168,6 +169,14 @@ def quantize(
                 hint="try the route through TensorFlow's converter, or another precision",
             ) from error
     after = unpack(bytes(result.quantized_model))
+    if precision in STATIC:
+        # Inputs and outputs become float32 again, so that the contract of the model stays the same.
+        graph = source.model.subgraphs[calibrated_subgraph]
+        inputs, outputs = (
+            [type_name(graph.tensors[index]) == "float32" for index in side]
+            for side in (graph.inputs, graph.outputs)
+        )
+        restore_float_edges(after, calibrated_subgraph, (inputs, outputs))
     outcome = _account(after, precision)
     if outcome.weights == 0 and outcome.integer_operators == 0:
         raise ConversionError(
@@ -215,6 +224,10 @@ def _scopes(model: Any, calibrated: int, ranges: Mapping[str, Any]) -> Iterator[
     """Patterns for the operators that have no calibrated ranges; a scope is made of output names."""
     parts: list[str] = []
     for number, graph in enumerate(model.subgraphs):
+        if number != calibrated:
+            for side in (graph.inputs, graph.outputs):
+                names = [tensor_name(graph.tensors[index]) for index in side]
+                parts.append(re.escape(";".join(name for name in names if name)) + ";")
         for operator in graph.operators or ():
             outputs = [graph.tensors[i] for i in operator.outputs if i >= 0]
             known = number == calibrated and all(
