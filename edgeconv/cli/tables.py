@@ -24,7 +24,7 @@ _SHOWN_OPS = 8
 
 def print_manifest(manifest: Manifest, folder: Path, *, quiet: bool) -> None:
     """The artifacts with their gates, then what failed and what to do about it."""
-    console = Console()
+    console = _console()
     if not quiet and manifest.artifacts:
         table = _table("artifact", "from", ">size", "gate", ">worst difference", ">seconds", ">peak MB")
         for record in manifest.artifacts:
@@ -50,7 +50,7 @@ def print_manifest(manifest: Manifest, folder: Path, *, quiet: bool) -> None:
 
 def print_description(description: Description, *, all_ops: bool, verbose: bool) -> None:
     """What ``edgeconv inspect`` says."""
-    console = Console()
+    console = _console()
     console.print(Text.assemble((Path(description.path).name, "bold"), f"  {description.format}"))
     facts = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
     for name, value in _facts(description):
@@ -101,6 +101,12 @@ def show_count(count: int | None) -> str:
         if count >= factor:
             return f"{count / factor:.3g} {unit}"
     return str(count)
+
+
+def _console() -> Console:
+    """Standard output; where it is no terminal, wide enough that no name is cut."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
 
 
 def _artifact_row(record: ArtifactRecord) -> tuple[Any, ...]:
@@ -206,7 +212,7 @@ def _table(*columns: str) -> Table:
 
 def print_comparison(comparison: Comparison, *, quiet: bool) -> None:
     """What ``edgeconv compare`` says: the outputs, the verdict, and where the two part."""
-    console = Console()
+    console = _console()
     gate = comparison.gate
     if not quiet and gate.outputs:
         table = _table("output", "of the candidate", "verdict", ">max abs", ">max rel", ">cosine", ">SQNR dB")

@@ -173,14 +173,12 @@ class Run:
         return settled
 
     def _record(self, settled: Settled, failed: list[Failure]) -> None:
-        """Keep the failures; those that another way made good name it, the kept one's gate speaks itself."""
+        """Keep the failures; one that another way made good names it, and a kept one's gate speaks itself."""
         chosen = settled.made.attempt if settled.made is not None else None
         for failure in failed:
-            if chosen is not None and failure.conversion == chosen.conversion:
-                continue
-            proven = settled.gate is not None and settled.gate.passed and chosen is not None
-            by = chosen.conversion if proven and chosen is not None else None
-            self.failures.append(dataclasses.replace(failure, superseded_by=by))
+            if chosen is None or failure.conversion != chosen.conversion:
+                by = chosen.conversion if chosen is not None else None
+                self.failures.append(dataclasses.replace(failure, superseded_by=by))
 
     async def _try(self, node: Node, attempt: Attempt, state: _State) -> tuple[Made, Gated]:
         """Convert by one way and prove it."""
