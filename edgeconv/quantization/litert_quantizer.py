@@ -116,7 +116,7 @@ def quantize(
         precision: ``fp16``, ``dynamic``, ``int8`` or ``int16x8``.
         ranges: of the activations, for ``int8`` and ``int16x8``.
         calibrated_subgraph: the subgraph that ``ranges`` belong to. Others (bodies of loops and branches,
-            other signatures) stay float in the static precisions, as their values cannot be watched.
+            other signatures) compute in float32 in the static precisions, as their values cannot be watched.
         per_channel_dense: one scale for each output of a dense layer; ``False`` for old runtimes, which
             take only one scale for the whole in the dynamic precision.
         where: named in errors.
@@ -155,6 +155,9 @@ def quantize(
                 quantizer.update_quantization_recipe(
                     pattern, names.ALL_SUPPORTED, algorithm_key=algorithms.NO_QUANTIZE
                 )
+                if precision == "int8":
+                    # Their weights can be narrow all the same. The empty group makes it another key.
+                    quantizer.add_dynamic_config(f"(?:){pattern}", names.ALL_SUPPORTED, num_bits=8)
         try:
             result = quantizer.quantize(
                 None if ranges is None else dict(ranges),
@@ -178,7 +181,7 @@ def quantize(
         )
         restore_float_edges(after, calibrated_subgraph, (inputs, outputs))
     outcome = _account(after, precision)
-    if outcome.weights == 0 and outcome.integer_operators == 0:
+    if outcome.integer_operators == 0 and (precision in STATIC or outcome.weights == 0):
         raise ConversionError(
             f"nothing in the model can be {precision}",
             where=where,
