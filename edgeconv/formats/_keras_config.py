@@ -172,16 +172,13 @@ def _ends(model: Mapping[str, Any], depth: int) -> tuple[tuple[TensorSpec, ...],
     entries = _entries(model)
     if isinstance(config, dict) and "input_layers" in config and "output_layers" in config:
         by_name = {_name(entry): entry for entry in entries}
-        inputs = tuple(
-            _input(by_name.get(name), name, depth) for name, _ in _references(config["input_layers"])
-        )
+        wanted, given = config["input_layers"], config["output_layers"]
+        inputs = tuple(_input(by_name.get(name), name, depth) for name, _ in _references(wanted))
         outputs = tuple(
-            TensorSpec(
-                name=name if index == 0 else f"{name}:{index}", dtype=_dtype(by_name.get(name)), shape=None
-            )
-            for name, index in _references(config["output_layers"])
+            TensorSpec(name if index == 0 else f"{name}:{index}", _dtype(by_name.get(name)), None)
+            for name, index in _references(given)
         )
-        return inputs, outputs
+        return _by_key(wanted, inputs), _by_key(given, outputs)
     if not entries:
         shape = _build_shape(model)
         return (() if shape is None else (TensorSpec("input", "float32", shape),)), ()
@@ -242,6 +239,15 @@ def _input(entry: Mapping[str, Any] | None, name: str, depth: int) -> TensorSpec
             TensorSpec(name, inner[0].dtype, inner[0].shape) if inner else TensorSpec(name, "float32", None)
         )
     return TensorSpec(name, _dtype(entry), _layer(entry).shape)
+
+
+def _by_key(listed: Any, specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+    """A model that takes or gives a dictionary has names of its own for inputs and outputs: the keys."""
+    if not isinstance(listed, dict) or len(listed) != len(specs):
+        return specs
+    return tuple(
+        TensorSpec(str(key), spec.dtype, spec.shape) for key, spec in zip(listed, specs, strict=True)
+    )
 
 
 def _references(listed: Any) -> list[tuple[str, int]]:

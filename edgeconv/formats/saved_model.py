@@ -89,7 +89,7 @@ def describe_saved_model(
     view = GraphView(meta_graph.graph_def)
     signatures = signatures_of(meta_graph)
     main = _main_signatures(signatures, signature, str(found.proto))
-    running, anywhere = _running(view, main), _running(view, signatures)
+    running, anywhere = _running(view, main, meta_graph), _running(view, signatures, meta_graph)
     ordered = [name for name in view.nodes if name in running]
     nodes = list(view.all_nodes(ordered))
     assets, missing_assets = asset_files(meta_graph, found)
@@ -228,14 +228,18 @@ def _main_signatures(
     return signatures
 
 
-def _running(view: GraphView, signatures: tuple[Signature, ...]) -> set[str]:
-    """The nodes that some of these signatures depend on; all nodes where there is no signature."""
+def _running(view: GraphView, signatures: tuple[Signature, ...], meta_graph: Any) -> set[str]:
+    """The nodes that some of these signatures depend on; without any, all but those of the saver."""
     ends = [
         tensor_node(spec.inner_name)[0]
         for signature in signatures
         for spec in (*signature.outputs, *signature.inputs)
     ]
-    return view.upstream(ends) if ends else set(view.nodes)
+    if ends:
+        return view.upstream(ends)
+    saver = meta_graph.saver_def
+    saving = (saver.save_tensor_name, saver.restore_op_name, saver.filename_tensor_name)
+    return set(view.nodes) - view.upstream(tensor_node(name)[0] for name in saving)
 
 
 def _variables_on_disk(
