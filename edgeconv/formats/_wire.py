@@ -93,7 +93,8 @@ def looks_like_meta_graph(head: bytes, size: int) -> float:
     first = fields[0]
     if first.number == 2:
         return 0.8 if looks_like_graph_def(first.payload, first.length) > 0 else 0.0
-    if first.number != 1 or _is_node(first):
+    # A MetaGraphDef has one MetaInfoDef, and the graph comes right after it.
+    if first.number != 1 or _is_node(first) or (len(fields) > 1 and fields[1].number != 2):
         return 0.0
     # MetaInfoDef: version (1), stripped ops (2), any info (3), tags (4), TF version (5), git (6), flags.
     inner = _walk_head(first.payload)
@@ -105,7 +106,7 @@ def looks_like_meta_graph(head: bytes, size: int) -> float:
         names = _walk_head(listed[0].payload) if listed and listed[0].number == 1 else []
         if listed and not (names and names[0].number == 1 and _OP_NAME.match(names[0].payload)):
             return 0.0
-    return 0.8 if operations or any(f.number in (4, 5) for f in inner) else 0.3
+    return 0.8 if operations or {4, 5} <= {f.number for f in inner} else 0.3
 
 
 def text_begins_with(head: bytes, names: tuple[str, ...]) -> bool:
