@@ -116,7 +116,7 @@ def refusal(message: str, path: Path, what: str) -> ConversionError:
         where += f", node {node.group(1)}"
     hint = "cut the part out with --inputs or --outputs, or try --to tflite"
     if "not find an implementation" in text.lower():
-        hint = "ONNX Runtime has this op for other types only (float32 nearly always): convert the model to float32"
+        hint = "ONNX Runtime has this op for other types only, float32 nearly always: convert to that"
     if "opset" in text.lower() and "support" in text.lower():
         hint = "ask for an older opset: --opset 17"
     return ConversionError(

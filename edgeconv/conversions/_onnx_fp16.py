@@ -47,11 +47,26 @@ def to_fp16(model: Any, path: Path) -> tuple[Any, list[str]]:
             why=f"{type(error).__name__}: {str(error)[:400]}",
             hint="keep the model in fp32",
         ) from error
+    _restore_absent_inputs(converted)
     notes = [
         f"{', '.join(nodes)} stayed in float32: '{name}' reaches {too_large[name]:g}, beyond float16's 65504"
         for name, nodes in sorted(kept.items())
     ]
     return converted, notes
+
+
+def _restore_absent_inputs(model: Any) -> None:
+    """The converter puts a cast before an optional input that is not there, which makes it be there."""
+    graph = model.graph
+    absent = {node.output[0] for node in graph.node if node.op_type == "Cast" and not node.input[0]}
+    if not absent:
+        return
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            if name in absent:
+                node.input[position] = ""
+    for node in [node for node in graph.node if node.op_type == "Cast" and not node.input[0]]:
+        graph.node.remove(node)
 
 
 def _too_large(model: Any) -> dict[str, float]:

@@ -163,10 +163,10 @@ def _tensors(model: Any, supported: set[str]) -> tuple[list[str], list[tuple[str
                 measured[name] = None
     for node in model.graph.node:
         source, result = (*node.input[:1], *node.output[:1])[:2] if node.input else ("", "")
-        if node.op_type in _FUSED_ACTIVATIONS and uses[source] == 1 and source not in outputs:
-            if source in measured and result in measured:
-                del measured[source]
-                copied.append((source, result))
+        alone = node.op_type in _FUSED_ACTIVATIONS and uses[source] == 1 and source not in outputs
+        if alone and source in measured and result in measured:
+            del measured[source]
+            copied.append((source, result))
     # A chain (Relu behind Clip) takes its range from the end.
     return list(measured), copied[::-1]
 

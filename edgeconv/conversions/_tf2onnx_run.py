@@ -171,11 +171,11 @@ def refuse_unknown_ops(model: Any, path: Path, log: Sequence[str] = ()) -> None:
         return
     listed = ", ".join(f"{op} ({names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''})"
                        for op, names in sorted(unknown.items()))  # fmt: skip
-    front = sorted(op for op in unknown if op in FRONT_END_OPS)
-    if front:
+    last = _last_of_front_end(model.graph)
+    if last is not None:
         hint = (
-            f"{front[0]} {FRONT_END_OPS[front[0]]}, which belongs before the model: cut behind it with "
-            f"--inputs TENSOR (the output of {unknown[front[0]][0]}) and do that part outside"
+            f"{last.op_type} {FRONT_END_OPS[last.op_type]}, which belongs before the model: cut behind it with "
+            f"--inputs {last.output[0]} and do that part outside"
         )
     elif any(op.startswith(("TensorList", "TensorArray")) for op in unknown):
         hint = (
@@ -189,6 +189,13 @@ def refuse_unknown_ops(model: Any, path: Path, log: Sequence[str] = ()) -> None:
         why="; ".join(line[:200] for line in log if line.startswith("Failed to convert"))[:600] or None,
         hint=hint,
     )
+
+
+def _last_of_front_end(graph: Any) -> Any | None:
+    """The front end's node that feeds the network itself: where to cut."""
+    front = [node for node in graph.node if node.op_type in FRONT_END_OPS]
+    eaten = {name for node in front for name in node.input}
+    return next((node for node in front if not eaten.intersection(node.output)), front[-1] if front else None)
 
 
 def all_nodes(graph: Any) -> Iterator[Any]:
