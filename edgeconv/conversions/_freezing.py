@@ -26,7 +26,14 @@ from edgeconv.runtimes._tensorflow import as_conversion_error, refuse_untrusted,
 PLACEHOLDERS = ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")
 _SILENT = ("Assert", "Print", "PrintV2", "NoOp", "DisableCopyOnRead", "VarIsInitializedOp", "ScalarSummary",
            "HistogramSummary", "MergeSummary", "ImageSummary")  # fmt: skip
-_WRITES = ("Assign", "AssignVariableOp", "AssignAdd", "AssignSub", "AssignAddVariableOp", "AssignSubVariableOp")
+_WRITES = (
+    "Assign",
+    "AssignVariableOp",
+    "AssignAdd",
+    "AssignSub",
+    "AssignAddVariableOp",
+    "AssignSubVariableOp",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +81,9 @@ def freeze(meta_graph: Any, contract: Contract, path: str, options: Mapping[str,
     try:
         graph_def = inlined(graph_def, [*sorted(roots), *([restore] if restore in names else [])])
     except (tf.errors.OpError, ValueError) as error:
-        raise as_conversion_error(error, "TensorFlow cannot inline the functions of the model", path) from error
+        raise as_conversion_error(
+            error, "TensorFlow cannot inline the functions of the model", path
+        ) from error
     keys = stored_keys(graph_def)
     clean(graph_def)
     editor = _Editor(graph_def, path)
@@ -89,7 +98,9 @@ def freeze(meta_graph: Any, contract: Contract, path: str, options: Mapping[str,
     try:
         variables = fold_variables(graph_def, path)
     except KeyError as error:
-        raise ConversionError(f"the graph calls the function {error}, which it does not have", where=path) from error
+        raise ConversionError(
+            f"the graph calls the function {error}, which it does not have", where=path
+        ) from error
     _bypass_reads(graph_def, contract)
     graph_def = pruned(graph_def, [_node(s) for s in contract.outputs], [_node(s) for s in contract.inputs])
     left = {node.name for node in graph_def.node}
@@ -144,7 +155,9 @@ class _Editor:
                 self.nodes[fresh].name = fresh
             self._make_placeholder(fresh, spec)
             outputs = [
-                replace(o, tensor=f"{fresh}:0") if split_reference(o.inner_name)[0] == node and fresh != node else o
+                replace(o, tensor=f"{fresh}:0")
+                if split_reference(o.inner_name)[0] == node and fresh != node
+                else o
                 for o in outputs
             ]
             inputs.append(replace(spec, tensor=f"{fresh}:0"))
@@ -180,10 +193,13 @@ class _Editor:
             if inputs != list(node.input):
                 del node.input[:]
                 node.input.extend(inputs)
-        written = {self._variable(self.nodes[name]): name for name in dropped if self.nodes[name].op in _WRITES}
+        written = {
+            self._variable(self.nodes[name]): name for name in dropped if self.nodes[name].op in _WRITES
+        }
         for variable, name in sorted(written.items()):
             self.notes.append(
-                f"'{name}' writes '{variable}' at each inference; a frozen graph always starts from the stored value"
+                f"'{name}' writes '{variable}' at each inference; "
+                "a frozen graph always starts from the stored value"
             )
 
     def _kept(self, reference: str, dropped: set[str], seen: set[str]) -> list[str]:
@@ -338,9 +354,7 @@ def _check_state(graph_def: Any, path: str) -> None:
         definition = op_def_registry.get(node.op)
         if definition is None or node.op in VARIABLE_OPS or node.op in CALLS or node.input:
             continue
-        holds = any(
-            output.type == types_pb2.DT_RESOURCE or output.is_ref for output in definition.output_arg
-        )
+        holds = any(output.type == types_pb2.DT_RESOURCE or output.is_ref for output in definition.output_arg)
         if definition.is_stateful and holds:
             user = consumers.get(node.name)
             by = f", which {user.op} ('{user.name}') uses," if user is not None else ""

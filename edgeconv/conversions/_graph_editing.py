@@ -133,7 +133,7 @@ def check_known_ops(graph_def: Any, path: str) -> None:
         raise ConversionError(
             f"the model uses custom ops that this TensorFlow does not have: {listed}",
             where=path,
-            why="they come from an extension library (such as TensorFlow Decision Forests or TensorFlow Text)",
+            why="they come from an extension library, such as TensorFlow Decision Forests or Text",
             hint="no edge format has them either: export the model without them, or cut them off with "
             "--inputs or --outputs",
         )

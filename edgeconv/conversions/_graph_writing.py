@@ -36,7 +36,7 @@ def write_graph(
             f"the frozen graph would have {total / 1e9:.1f} GB and a GraphDef can hold 2 GB",
             where=path,
             why="protocol buffers end there",
-            hint="convert from the SavedModel without a frozen graph, store weights in float16, or split the model",
+            hint="convert straight from the SavedModel, or split the model",
         )
     with destination.open("wb") as stream:
         for node in graph_def.node:

@@ -53,9 +53,7 @@ def contract_on_disk(folder: Path, signature: str, program: Program) -> Contract
     proto.ParseFromString((folder / "saved_model.pb").read_bytes())
     definition = proto.meta_graphs[0].signature_def[signature]
     return Contract(
-        inputs=tuple(
-            _written(spec, definition.inputs[identifier(spec.name)]) for spec in program.inputs
-        ),
+        inputs=tuple(_written(spec, definition.inputs[identifier(spec.name)]) for spec in program.inputs),
         outputs=tuple(_written(spec, definition.outputs[spec.name]) for spec in program.outputs),
         signature=signature,
     )
@@ -70,4 +68,6 @@ def _tables(owner: Any) -> list[Any]:
     from tensorflow.python.trackable.resource import TrackableResource
 
     layers = owner._flatten_layers() if hasattr(owner, "_flatten_layers") else []
-    return [value for layer in layers for value in vars(layer).values() if isinstance(value, TrackableResource)]
+    return [
+        value for layer in layers for value in vars(layer).values() if isinstance(value, TrackableResource)
+    ]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeconv.conversions._tflite_diagnosis import Refusal, diagnosed, refusals
+from edgeconv.conversions._tflite_diagnosis import RefusedError, diagnosed, refusals
 from edgeconv.conversions._tflite_signature import signature_prefix
 from edgeconv.conversions.base import ConversionJob, ConversionResult
 from edgeconv.errors import ConversionError, EdgeconvError, UsageError
@@ -32,14 +32,14 @@ class Source:
         contract: logical names in order, tensors, shapes.
         nodes_of: op type to names of nodes of that type, for diagnosis.
         data: bytes of a GraphDef; empty where ``saved_model`` is set.
-        saved_model: folder, tags, version (1 or 2) and signature of a SavedModel.
+        saved_model: folder, tags and signature of a SavedModel.
     """
 
     path: str
     contract: Contract
     nodes_of: Callable[[], Mapping[str, Sequence[str]]]
     data: bytes = b""
-    saved_model: tuple[str, tuple[str, ...], int, str] | None = None
+    saved_model: tuple[str, tuple[str, ...], str] | None = None
 
 
 def convert_to_tflite(job: ConversionJob, source: Source, *, pin_batch: bool = True) -> ConversionResult:
@@ -55,14 +55,14 @@ def convert_to_tflite(job: ConversionJob, source: Source, *, pin_batch: bool = T
     notes: list[str] = []
     try:
         model = _converted(source, job.precision)
-    except Refusal as refusal:
+    except RefusedError as refusal:
         pinned = _batch_of_one(source.contract)
         if not (refusal.needs_static_batch and pin_batch and source.saved_model is None and pinned):
             raise diagnosed(refusal, source.path, source.nodes_of()) from refusal
         source = replace(source, contract=pinned)
         try:
             model = _converted(source, job.precision)
-        except Refusal as second:
+        except RefusedError as second:
             raise diagnosed(second, source.path, source.nodes_of()) from second
         notes.append("recurrent layers need a fixed batch in TFLite: the batch is pinned to 1")
     if job.precision in ("int8", "int16x8"):
@@ -91,7 +91,7 @@ def _converted(source: Source, precision: str) -> bytes:
                 # A function that is called in several places is inlined only where each call has its own.
                 flags.guarantee_all_funcs_one_use = True
                 continue
-            raise Refusal(str(error), collected) from error
+            raise RefusedError(str(error), collected) from error
     raise AssertionError("unreachable")
 
 
@@ -100,10 +100,11 @@ def _model_flags(source: Source) -> bytes:
     from tensorflow.lite.python import convert
 
     if source.saved_model is not None:
-        folder, tags, version, signature = source.saved_model
+        folder, tags, signature = source.saved_model
         flags = convert.build_model_flags(
             saved_model_dir=folder,
-            saved_model_version=version,
+            # Also for those of TensorFlow 2: this is the importer that takes signatures.
+            saved_model_version=1,
             saved_model_tags=set(tags),
             saved_model_exported_names=[signature],
         )
@@ -187,7 +188,7 @@ def _integer(model: bytes, job: ConversionJob, source: Source) -> bytes:
             f"the model cannot be quantized to {job.precision}",
             where=source.path,
             why=" ".join(str(error).split())[:400],
-            hint="the op that is named has no kernel in this precision: leave the precision out, or replace it",
+            hint="the op has no kernel in this precision: leave the precision out, or replace the op",
         ) from error
 
 
@@ -281,4 +282,8 @@ def _batch_of_one(contract: Contract) -> Contract | None:
         )
 
     inputs = pinned(contract.inputs)
-    return None if inputs == contract.inputs else replace(contract, inputs=inputs, outputs=pinned(contract.outputs))
+    return (
+        None
+        if inputs == contract.inputs
+        else replace(contract, inputs=inputs, outputs=pinned(contract.outputs))
+    )

@@ -7,23 +7,35 @@ from collections.abc import Mapping, Sequence
 
 from edgeconv.errors import ConversionError
 
-_OP = re.compile(r"['\"]?tf\.(\w+)['\"]?")
 _REFUSED = re.compile(r"'tf\.(\w+)' op|failed to legalize operation 'tf\.(\w+)'|tf\.(\w+)\(tensor")
-_NODE = re.compile(r'loc\((?:fused\[[^\]]*?)?"([^"]+)"')
 _FRONT_END = {
-    "DecodeWav", "AudioSpectrogram", "Mfcc", "DecodeJpeg", "DecodePng", "DecodeBmp", "DecodeGif", "DecodeImage",
-    "DecodeBase64", "DecodeRaw", "ParseExample", "ParseExampleV2", "ParseSingleExample", "DecodeAndCropJpeg",
+    "DecodeWav", "AudioSpectrogram", "Mfcc", "DecodeJpeg", "DecodePng", "DecodeBmp", "DecodeGif",
+    "DecodeImage", "DecodeBase64", "DecodeRaw", "ParseExample", "ParseExampleV2", "ParseSingleExample",
+    "DecodeAndCropJpeg",
 }  # fmt: skip
 _STRING = {
     "StringSplit", "StringSplitV2", "StringToNumber", "StringToHashBucketFast", "StringJoin", "AsString",
     "RegexReplace", "StaticRegexReplace", "StringLower", "StringToHashBucket", "StringToHashBucketStrong",
     "UnicodeDecode", "Substr", "ReduceJoin", "DecodeCSV",
 }  # fmt: skip
-_LISTS = {"TensorListReserve", "TensorListFromTensor", "TensorListStack", "TensorListSetItem", "TensorListGetItem"}
-_QUEUES = {"FIFOQueueV2", "QueueDequeueV2", "QueueDequeueManyV2", "IteratorV2", "IteratorGetNext", "OneShotIterator"}
+_LISTS = {
+    "TensorListReserve",
+    "TensorListFromTensor",
+    "TensorListStack",
+    "TensorListSetItem",
+    "TensorListGetItem",
+}
+_QUEUES = {
+    "FIFOQueueV2",
+    "QueueDequeueV2",
+    "QueueDequeueManyV2",
+    "IteratorV2",
+    "IteratorGetNext",
+    "OneShotIterator",
+}
 
 
-class Refusal(Exception):
+class RefusedError(Exception):
     """The converter refused.
 
     Args:
@@ -68,7 +80,7 @@ def refusals() -> list[tuple[str, str, str]]:
     return collected
 
 
-def diagnosed(refusal: Refusal, path: str, nodes_of: Mapping[str, Sequence[str]]) -> ConversionError:
+def diagnosed(refusal: RefusedError, path: str, nodes_of: Mapping[str, Sequence[str]]) -> ConversionError:
     """The refusal as an error that names each op with a node of it, and the way out."""
     ops = refusal.ops
     named = {op: node or (nodes_of.get(op) or [""])[0] for op, node in ops.items()}
@@ -86,7 +98,7 @@ def diagnosed(refusal: Refusal, path: str, nodes_of: Mapping[str, Sequence[str]]
     return ConversionError(f"{what}: {listed}", where=path, why=why or reason[:300], hint=hint)
 
 
-def _way_out(ops: set[str], refusal: Refusal) -> tuple[str, str]:
+def _way_out(ops: set[str], refusal: RefusedError) -> tuple[str, str]:
     if ops & _FRONT_END:
         return (
             "decoding and audio front ends exist in TensorFlow alone",
@@ -114,5 +126,5 @@ def _way_out(ops: set[str], refusal: Refusal) -> tuple[str, str]:
         )
     return (
         "",
-        "replace the op in the model by built-in ones, cut it off with --inputs or --outputs, or convert to ONNX",
+        "replace the op by built-in ones, cut it off with --inputs or --outputs, or convert to ONNX",
     )

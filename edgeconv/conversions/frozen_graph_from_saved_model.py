@@ -13,6 +13,7 @@ from edgeconv.conversions._freezing import freeze
 from edgeconv.conversions._graph_writing import write_graph
 from edgeconv.conversions._variable_values import VariableValues
 from edgeconv.conversions.base import Conversion, ConversionJob, ConversionResult
+from edgeconv.formats._saved_model_files import find_saved_model
 from edgeconv.runtimes._saved_model_reading import choose_graph, contract_in, read_saved_model
 
 
@@ -27,7 +28,9 @@ def convert(job: ConversionJob) -> ConversionResult:
     graph = choose_graph(proto, job.source.contract, job.options, path)
     contract = contract_in(graph, job.source.contract, job.options, path)
     frozen = freeze(graph, contract, path, job.options)
-    values = VariableValues(job.source.path, frozen.keys, list(graph.meta_info_def.tags))
+    values = VariableValues(
+        find_saved_model(job.source.path).folder, frozen.keys, list(graph.meta_info_def.tags)
+    )
     del proto, graph
     try:
         write_graph(

@@ -31,7 +31,9 @@ def convert(job: ConversionJob) -> ConversionResult:
             where=str(path),
             hint="name them with --inputs and --outputs; 'edgeconv inspect' ranks the likely ones",
         )
-    source = Source(path=str(path), contract=contract, nodes_of=lambda: nodes_of(path), data=binary_graph(path))
+    source = Source(
+        path=str(path), contract=contract, nodes_of=lambda: nodes_of(path), data=binary_graph(path)
+    )
     return convert_to_tflite(job, source)
 
 

@@ -6,19 +6,17 @@ model for every precision anew.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgeconv.conversions._tflite_converter import SIGNATURE, Source, convert_to_tflite
 from edgeconv.conversions.base import Conversion, ConversionJob, ConversionResult
 from edgeconv.errors import ConversionError
+from edgeconv.formats._saved_model_files import find_saved_model
 from edgeconv.formats.base import Contract
 from edgeconv.runtimes._programs import identifier
 from edgeconv.runtimes._saved_model_reading import all_nodes, choose_graph, contract_in, read_saved_model
-from edgeconv.runtimes._tensorflow import UNTRUSTED_OPS, as_conversion_error, refuse_untrusted, shape_of
-
-_OWN_CHECKPOINT = {"SaveV2", "RestoreV2", "MergeV2Checkpoints", "Save", "Restore", "SaveSlices", "RestoreSlice"}
+from edgeconv.runtimes._tensorflow import as_conversion_error, refuse_untrusted, shape_of
 
 
 def convert(job: ConversionJob) -> ConversionResult:
@@ -33,33 +31,24 @@ def convert(job: ConversionJob) -> ConversionResult:
     proto = read_saved_model(job.source.path)
     graph = choose_graph(proto, job.source.contract, job.options, path)
     contract = contract_in(graph, job.source.contract, job.options, path)
-    refuse_untrusted(
-        (n for n in all_nodes(graph.graph_def) if n.op in UNTRUSTED_OPS and n.op not in _OWN_CHECKPOINT),
-        path,
-        job.options,
-    )
+    refuse_untrusted(all_nodes(graph.graph_def), path, job.options, own_checkpoint=True)
     nodes: dict[str, list[str]] = {}
     for node in all_nodes(graph.graph_def):
         nodes.setdefault(node.op, []).append(node.name)
     signature = contract.signature or SIGNATURE
     definition = _definition(graph, contract, signature, path)
     tags = tuple(graph.meta_info_def.tags)
-    version = 2 if len(graph.object_graph_def.nodes) else 1
-    folder = path
+    folder = str(find_saved_model(job.source.path).folder)
     if _pinned(contract, definition):
-        folder = _with_shapes(job.source.path, contract, signature, tags, job.scratch / "pinned")
-        tags, version = ("serve",), 2
+        folder = _with_shapes(folder, contract, signature, tags, job.scratch / "pinned")
+        tags = ("serve",)
     source = Source(
         path=path,
         contract=contract,
-        nodes_of=lambda: _as_mapping(nodes),
-        saved_model=(folder, tags, version, signature),
+        nodes_of=lambda: nodes,
+        saved_model=(folder, tags, signature),
     )
     return convert_to_tflite(job, source)
-
-
-def _as_mapping(nodes: dict[str, list[str]]) -> Mapping[str, Sequence[str]]:
-    return nodes
 
 
 def _definition(graph: Any, contract: Contract, signature: str, path: str) -> Any:
@@ -84,12 +73,12 @@ def _pinned(contract: Contract, definition: Any) -> bool:
     )
 
 
-def _with_shapes(source: Path, contract: Contract, signature: str, tags: tuple[str, ...], folder: Path) -> str:
+def _with_shapes(source: str, contract: Contract, signature: str, tags: tuple[str, ...], folder: Path) -> str:
     """The same SavedModel with the contract's shapes in its signature, in ``folder``."""
     import tensorflow as tf
 
     try:
-        loaded = tf.saved_model.load(str(source), tags=list(tags))
+        loaded = tf.saved_model.load(source, tags=list(tags))
         inner = loaded.signatures[signature]
         names = {identifier(spec.name): spec.name for spec in contract.inputs}
 
@@ -108,7 +97,7 @@ def _with_shapes(source: Path, contract: Contract, signature: str, tags: tuple[s
         tf.saved_model.save(module, str(folder), signatures={signature: concrete})
     except (tf.errors.OpError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise as_conversion_error(
-            error, "the SavedModel cannot be given fixed shapes", str(source), "convert over a frozen graph"
+            error, "the SavedModel cannot be given fixed shapes", source, "convert over a frozen graph"
         ) from error
     return str(folder)
 

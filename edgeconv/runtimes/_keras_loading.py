@@ -13,7 +13,8 @@ from edgeconv.runtimes._keras_upgrade import upgraded_config
 from edgeconv.runtimes._programs import Program, program_of_keras
 
 _UNKNOWN_CLASS = re.compile(
-    r"(?:Unknown (?:layer|object|activation function|initializer|regularizer)|Could not locate (?:class|function)"
+    r"(?:Unknown (?:layer|object|activation function|initializer|regularizer)"
+    r"|Could not locate (?:class|function)"
     r"|Unable to (?:find|locate) (?:class|function)|Could not (?:deserialize|interpret) (?:class|function"
     r"|activation function identifier)|parent module)[: ]+'?\"?([\w.>]+)"
 )
@@ -50,7 +51,11 @@ def load_keras_program(path: Path, options: Mapping[str, Any]) -> tuple[Program,
     for opener in order:
         try:
             model = opener(path, file, trust)
-            notes = () if opener is order[0] else (f"opened by {_library(opener)}: {_library(order[0])} could not",)
+            notes = (
+                ()
+                if opener is order[0]
+                else (f"opened by {_library(opener)}: {_library(order[0])} could not",)
+            )
             return program_of_keras(model, str(path)), notes
         except EdgeconvError:
             raise

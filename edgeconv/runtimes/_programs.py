@@ -54,7 +54,7 @@ def program_of_keras(model: Any, path: str) -> Program:
     outputs = tf.nest.flatten(output_struct)
     input_names = _dictionary_names(input_struct) or [_input_name(model, i) for i in range(len(inputs))]
     output_names = _dictionary_names(output_struct) or list(
-        getattr(model, "output_names", None) or [f"output_{i}" for i in range(len(outputs))]
+        _output_names(model) or [f"output_{i}" for i in range(len(outputs))]
     )
 
     def call(flat: Sequence[Any]) -> list[Any]:
@@ -81,7 +81,11 @@ def program_of_module(module: Any, path: str, signature: str | None = None) -> P
     for name in names:
         attribute = getattr(module, name, None)
         concrete = attribute if hasattr(attribute, "structured_outputs") else None
-        if concrete is None and getattr(attribute, "input_signature", None) is not None:
+        if (
+            concrete is None
+            and attribute is not None
+            and getattr(attribute, "input_signature", None) is not None
+        ):
             try:
                 concrete = attribute.get_concrete_function()
             except (ValueError, TypeError, tf.errors.OpError) as error:
@@ -122,7 +126,8 @@ def traced(program: Program) -> Any:
     import tensorflow as tf
 
     signature = [
-        tf.TensorSpec(spec.shape, tf.as_dtype(spec.dtype), name=identifier(spec.name)) for spec in program.inputs
+        tf.TensorSpec(spec.shape, tf.as_dtype(spec.dtype), name=identifier(spec.name))
+        for spec in program.inputs
     ]
 
     def serve(*flat: Any) -> dict[str, Any]:
@@ -210,6 +215,15 @@ def _input_name(model: Any, index: int) -> str:
     if names and len(names) > index:
         return str(names[index])
     return str(model.inputs[index].name).split(":")[0]
+
+
+def _output_names(model: Any) -> list[str] | None:
+    # A Sequential model of Keras 3 keeps what a functional one knows inside.
+    for owner in (model, getattr(model, "_functional", None)):
+        names = getattr(owner, "output_names", None)
+        if names:
+            return [str(name) for name in names]
+    return None
 
 
 def _specs(names: Sequence[str], tensors: Sequence[Any]) -> tuple[TensorSpec, ...]:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeconv.errors import InvalidModelError, UsageError
+from edgeconv.formats._saved_model_files import find_saved_model
 from edgeconv.formats.base import Contract, TensorSpec
+from edgeconv.formats.saved_model import choose_meta_graph
 from edgeconv.runtimes._tensorflow import dtype_name, shape_of
 
 _PREFERRED_SIGNATURES = ("serving_default", "predict", "serving")
@@ -23,12 +25,13 @@ def read_saved_model(path: Path) -> Any:
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
+    file = find_saved_model(path).proto
     proto = saved_model_pb2.SavedModel()
     try:
-        if (path / "saved_model.pb").is_file():
-            proto.ParseFromString((path / "saved_model.pb").read_bytes())
+        if file.suffix == ".pbtxt":
+            text_format.Parse(file.read_text(encoding="utf-8"), proto)
         else:
-            text_format.Parse((path / "saved_model.pbtxt").read_text(encoding="utf-8"), proto)
+            proto.ParseFromString(file.read_bytes())
     except (OSError, DecodeError, text_format.ParseError, UnicodeDecodeError) as error:
         raise InvalidModelError(
             "not a readable SavedModel", where=str(path), why=str(error)[:200], hint="copy the folder again"
@@ -39,37 +42,24 @@ def read_saved_model(path: Path) -> Any:
 
 
 def choose_graph(proto: Any, contract: Contract | None, options: Mapping[str, Any], path: str) -> Any:
-    """The ``MetaGraphDef`` that is meant: by ``options['tags']``, else by what contract and use suggest.
-
-    Without tags: the graphs that have the contract's signature; of several, the one tagged ``serve``,
-    else one that is not for training.
+    """The ``MetaGraphDef`` that is meant: by ``options['tags']``, else the one that has the signature.
 
     Raises:
         UsageError: no graph has these tags, or several are equally likely; lists the tag sets.
     """
-    graphs = list(proto.meta_graphs)
     tags = options.get("tags")
     if tags is not None:
-        wanted = set(tags.split(",") if isinstance(tags, str) else tags) - {""}
-        for graph in graphs:
-            if set(graph.meta_info_def.tags) == wanted:
-                return graph
-        raise UsageError(
-            f"no graph has exactly the tags [{', '.join(sorted(wanted))}]",
-            where=path,
-            hint=f"tag sets in this SavedModel: {_tag_sets(graphs)}",
-        )
+        wanted = tuple(tag for tag in (tags.split(",") if isinstance(tags, str) else tags) if tag)
+        return choose_meta_graph(proto, wanted, where=path)
     signature = options.get("signature") or (contract.signature if contract is not None else None)
-    if signature is not None:
-        graphs = [graph for graph in graphs if signature in graph.signature_def] or graphs
-    ranked = sorted(graphs, key=_tag_rank)
-    if len(ranked) > 1 and _tag_rank(ranked[0]) == _tag_rank(ranked[1]):
-        raise UsageError(
-            "the SavedModel holds several graphs and none is the obvious one",
-            where=path,
-            hint=f"choose one with --tags: {_tag_sets(graphs)}",
-        )
-    return ranked[0]
+    having = [graph for graph in proto.meta_graphs if signature in graph.signature_def]
+    try:
+        chosen = choose_meta_graph(proto, None, where=path)
+    except UsageError:
+        if len(having) == 1:
+            return having[0]
+        raise
+    return having[0] if having and chosen not in having else chosen
 
 
 def contract_in(graph: Any, contract: Contract | None, options: Mapping[str, Any], path: str) -> Contract:
@@ -90,7 +80,9 @@ def contract_in(graph: Any, contract: Contract | None, options: Mapping[str, Any
             name = next(iter(signatures))
     if name is None or name not in signatures:
         raise UsageError(
-            f"the SavedModel has no signature '{name}'" if name else "the SavedModel does not say which signature",
+            f"the SavedModel has no signature '{name}'"
+            if name
+            else "the SavedModel does not say which signature",
             where=path,
             hint=f"choose with --signature: {', '.join(sorted(signatures)) or 'it has none at all'}",
         )
@@ -121,7 +113,9 @@ def _completed(spec: TensorSpec, infos: Any, path: str) -> TensorSpec:
         return spec
     if spec.name not in infos:
         raise UsageError(
-            f"the signature has no '{spec.name}'", where=path, hint=f"it has: {', '.join(sorted(infos)) or 'none'}"
+            f"the signature has no '{spec.name}'",
+            where=path,
+            hint=f"it has: {', '.join(sorted(infos)) or 'none'}",
         )
     info = infos[spec.name]
     return TensorSpec(spec.name, dtype_name(info.dtype), spec.shape, info.name, spec.quantization)
@@ -129,20 +123,7 @@ def _completed(spec: TensorSpec, infos: Any, path: str) -> TensorSpec:
 
 def _spec(key: str, info: Any) -> TensorSpec:
     if not info.name:
-        raise UsageError(f"'{key}' of the signature is a sparse or composite tensor, which no edge format has")
+        raise UsageError(
+            f"'{key}' of the signature is a sparse or composite tensor, which no edge format has"
+        )
     return TensorSpec(key, dtype_name(info.dtype), shape_of(info.tensor_shape), info.name)
-
-
-def _tag_rank(graph: Any) -> int:
-    tags = set(graph.meta_info_def.tags)
-    if tags == {"serve"}:
-        return 0
-    if "serve" in tags and not tags & {"train", "gpu", "tpu"}:
-        return 1
-    if "serve" in tags:
-        return 2
-    return 3 if "train" not in tags else 4
-
-
-def _tag_sets(graphs: list[Any]) -> str:
-    return "; ".join(",".join(sorted(graph.meta_info_def.tags)) or "(empty)" for graph in graphs)

@@ -20,7 +20,12 @@ class KerasRuntime:
     tools = ("tensorflow", "keras", "tf_keras")
 
     def open(
-        self, path: Path, contract: Contract | None, *, threads: int = 1, options: Mapping[str, Any] | None = None
+        self,
+        path: Path,
+        contract: Contract | None,
+        *,
+        threads: int = 1,
+        options: Mapping[str, Any] | None = None,
     ) -> ProgramSession:
         """See :meth:`edgeconv.runtimes.base.Runtime.open`."""
         configure_threads(threads)

@@ -27,9 +27,14 @@ class TensorFlowGraphRuntime:
     tools = ("tensorflow",)
 
     def open(
-        self, path: Path, contract: Contract | None, *, threads: int = 1, options: Mapping[str, Any] | None = None
+        self,
+        path: Path,
+        contract: Contract | None,
+        *,
+        threads: int = 1,
+        options: Mapping[str, Any] | None = None,
     ) -> GraphSession:
-        """See :meth:`edgeconv.runtimes.base.Runtime.open`; a graph does not name its inputs, a contract must."""
+        """See :meth:`edgeconv.runtimes.base.Runtime.open`; the contract must name the tensors."""
         import tensorflow as tf
 
         if contract is None:

@@ -12,20 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from edgeconv.errors import InvalidModelError
+from edgeconv.formats._saved_model_files import find_saved_model
 from edgeconv.formats.base import Contract
 from edgeconv.runtimes._saved_model_reading import all_nodes, choose_graph, contract_in, read_saved_model
 from edgeconv.runtimes._tensorflow import (
-    UNTRUSTED_OPS,
     GraphSession,
     as_conversion_error,
     refuse_untrusted,
     session_config,
     tensor_name,
 )
-
-# Saving and restoring its own variables is what a SavedModel has these for; the loader runs the latter.
-_OWN_CHECKPOINT = frozenset({"SaveV2", "RestoreV2", "MergeV2Checkpoints", "Save", "Restore", "SaveSlices",
-                             "RestoreSlice"})  # fmt: skip
 
 
 class TensorFlowSavedModelRuntime:
@@ -37,28 +33,29 @@ class TensorFlowSavedModelRuntime:
     tools = ("tensorflow",)
 
     def open(
-        self, path: Path, contract: Contract | None, *, threads: int = 1, options: Mapping[str, Any] | None = None
+        self,
+        path: Path,
+        contract: Contract | None,
+        *,
+        threads: int = 1,
+        options: Mapping[str, Any] | None = None,
     ) -> GraphSession:
         """See :meth:`edgeconv.runtimes.base.Runtime.open`."""
         import tensorflow as tf
 
         options = options or {}
+        folder = str(find_saved_model(path).folder)
         proto = read_saved_model(path)
         graph_def = choose_graph(proto, contract, options, str(path))
         contract = contract_in(graph_def, contract, options, str(path))
-        suspects = (
-            node
-            for node in all_nodes(graph_def.graph_def)
-            if node.op in UNTRUSTED_OPS and node.op not in _OWN_CHECKPOINT
-        )
-        refuse_untrusted(suspects, str(path), options)
+        refuse_untrusted(all_nodes(graph_def.graph_def), str(path), options, own_checkpoint=True)
         tags = list(graph_def.meta_info_def.tags)
         del proto, graph_def
         graph = tf.Graph()
         session = tf.compat.v1.Session(graph=graph, config=session_config(threads))
         try:
             with graph.as_default():
-                tf.compat.v1.saved_model.load(session, tags, str(path))
+                tf.compat.v1.saved_model.load(session, tags, folder)
             for spec in (*contract.inputs, *contract.outputs):
                 graph.get_tensor_by_name(tensor_name(spec))
         except tf.errors.NotFoundError as error:

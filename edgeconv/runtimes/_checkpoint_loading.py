@@ -1,0 +1,240 @@
+"""A model from a builder function, with the values of an object-based checkpoint in it."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgeconv.errors import ConversionError, EdgeconvError, InvalidModelError, UsageError
+from edgeconv.formats._checkpoint_files import checkpoint_files
+from edgeconv.runtimes._programs import Program, program_of_keras, program_of_module, traced
+
+_USUAL_ROOTS = ("model", "net", "network", "module", "backbone", "generator", "encoder")
+_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_TRAINING = re.compile(
+    r"(^|/)(optimizer|opt|optimizer_\w+|save_counter|step|global_step|epoch|keras_api|iterations)(/|$)|OPTIMIZER_SLOT"
+    r"|^_CHECKPOINTABLE"
+)
+_VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def load_checkpoint_program(path: Path, options: Mapping[str, Any]) -> tuple[Program, tuple[str, ...]]:
+    """Build the model with ``options['model_builder']`` and restore the checkpoint at ``path`` into it.
+
+    Returns:
+        The program, and notes for the person.
+
+    Raises:
+        UsageError: no builder is named, or it cannot be found or called, or gives no model.
+        InvalidModelError: the checkpoint is not readable.
+        ConversionError: model and checkpoint do not fit; says what is missing and what is left over.
+    """
+    import tensorflow as tf
+
+    prefix = str(checkpoint_files(path).prefix)
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        shapes = dict(reader.get_variable_to_shape_map())
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        raise InvalidModelError(
+            "the checkpoint cannot be read", where=prefix, why=" ".join(str(error).split())[:200]
+        ) from error
+    model = _built(options, str(path))
+    program = _program(model, prefix, options)
+    notes = _restore(model, program, prefix, reader, shapes)
+    return program, notes
+
+
+def _built(options: Mapping[str, Any], path: str) -> Any:
+    text = options.get("model_builder")
+    if not text:
+        raise UsageError(
+            "a checkpoint holds values, not the model",
+            where=path,
+            why="the code that builds the model is needed once",
+            hint="add --model-builder MODULE:FUNCTION (or FILE.py:FUNCTION), a function without arguments "
+            "that returns the keras.Model or tf.Module",
+        )
+    builder = _find_builder(str(text))
+    try:
+        model = builder()
+    except EdgeconvError:
+        raise
+    except Exception as error:  # the user's own code
+        raise UsageError(
+            f"the model builder '{text}' failed",
+            why=f"{type(error).__name__}: {error}",
+            hint="call it by itself",
+        ) from error
+    if model is None:
+        raise UsageError(f"the model builder '{text}' returned nothing", hint="let it return the model")
+    return model
+
+
+def _find_builder(text: str) -> Callable[[], Any]:
+    place, _, name = text.rpartition(":")
+    if not place or not name:
+        raise UsageError(
+            f"'{text}' does not name a function",
+            hint="write --model-builder MODULE:FUNCTION or FILE.py:FUNCTION",
+        )
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = _module_of_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+    except (ImportError, OSError, SyntaxError) as error:
+        raise UsageError(
+            f"the model builder's module '{place}' cannot be imported",
+            why=f"{type(error).__name__}: {error}",
+            hint="run from the folder that it is in, or name the file: FILE.py:FUNCTION",
+        ) from error
+    target: Any = module
+    for part in name.split("."):
+        if not hasattr(target, part):
+            near = difflib.get_close_matches(part, dir(target), n=1)
+            raise UsageError(
+                f"'{place}' has no function '{part}'",
+                hint=f"did you mean '{near[0]}'?" if near else "check its name",
+            )
+        target = getattr(target, part)
+    if not callable(target):
+        raise UsageError(f"'{text}' is a {type(target).__name__}, not a function")
+    return target  # type: ignore[no-any-return]
+
+
+def _module_of_file(file: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    if spec is None or spec.loader is None or not file.is_file():
+        raise ImportError(f"no such file: {file}")
+    folder = str(file.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[file.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _program(model: Any, path: str, options: Mapping[str, Any]) -> Program:
+    if hasattr(model, "inputs") and hasattr(model, "layers"):
+        return program_of_keras(model, path)
+    return program_of_module(model, path, options.get("signature"))
+
+
+def _restore(
+    model: Any, program: Program, prefix: str, reader: Any, shapes: Mapping[str, Any]
+) -> tuple[str, ...]:
+    import tensorflow as tf
+
+    attempts = list(_attempts(model, reader, shapes))
+    for name, checkpoint in attempts:
+        try:
+            checkpoint.read(prefix).assert_existing_objects_matched().expect_partial()
+        except (AssertionError, ValueError, tf.errors.OpError, KeyError, AttributeError, NotImplementedError):
+            continue
+        return (f"restored the checkpoint under the root '{name}'",) if name not in ("", "model") else ()
+    # None fits as a whole. What inference does not read (states of random generators, metrics) may lack.
+    needed = list(traced(program).graph.variables)
+    best: tuple[int, str, list[Any]] | None = None
+    for name, checkpoint in attempts:
+        missing = _unset_after(checkpoint, prefix, needed)
+        if best is None or len(missing) < best[0]:
+            best = (len(missing), name, missing)
+        if not missing:
+            return ("variables that inference does not read are not in the checkpoint",)
+    assert best is not None
+    raise _mismatch(model, prefix, best[1], best[2], needed, shapes)
+
+
+def _attempts(model: Any, reader: Any, shapes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Checkpoint objects to restore by: the model as root, and under each name that the checkpoint has."""
+    import tensorflow as tf
+
+    names: list[str] = []
+    if _OBJECT_GRAPH in shapes:
+        from tensorflow.core.protobuf import trackable_object_graph_pb2
+
+        graph = trackable_object_graph_pb2.TrackableObjectGraph()
+        graph.ParseFromString(reader.get_tensor(_OBJECT_GRAPH))
+        names = [child.local_name for child in graph.nodes[0].children]
+    usual = [name for name in _USUAL_ROOTS if name in names]
+    others = [
+        n for n in names if n not in usual and n.isidentifier() and not _TRAINING.search(n) and n != "root"
+    ]
+    optimizer = getattr(model, "optimizer", None)
+    for name in usual:
+        extra = {"optimizer": optimizer} if optimizer is not None and "optimizer" in names else {}
+        yield name, tf.train.Checkpoint(**{name: model}, **extra)
+    yield "", tf.train.Checkpoint(model)
+    for name in others:
+        yield name, tf.train.Checkpoint(**{name: model})
+
+
+def _unset_after(checkpoint: Any, prefix: str, needed: Sequence[Any]) -> list[Any]:
+    """The variables of ``needed`` that reading leaves as they are."""
+    import tensorflow as tf
+
+    marks = []
+    for variable in needed:
+        # A value that no training gives, so that what still has it was not restored.
+        mark = tf.cast(tf.fill(variable.shape, 97), variable.dtype)
+        variable.assign(mark)
+        marks.append(mark.numpy())
+    try:
+        checkpoint.read(prefix).expect_partial()
+    except (ValueError, tf.errors.OpError, KeyError, AttributeError, AssertionError):
+        return list(needed)  # shapes differ: nothing is known to be right
+    return [v for v, mark in zip(needed, marks, strict=True) if mark.size and (v.numpy() == mark).all()]
+
+
+def _mismatch(
+    model: Any,
+    prefix: str,
+    root: str,
+    missing: Sequence[Any],
+    needed: Sequence[Any],
+    shapes: Mapping[str, Any],
+) -> ConversionError:
+    stored = {
+        key.removesuffix(_VALUE_SUFFIX): tuple(shape)
+        for key, shape in shapes.items()
+        if not _TRAINING.search(key) or "_trainable_variables" in key
+    }
+    wanted = {_name(variable): tuple(variable.shape.as_list()) for variable in missing}
+    free = list(stored.items())
+    for variable in needed:  # what the rest of the model took, by shape
+        shape = tuple(variable.shape.as_list())
+        if _name(variable) not in wanted:
+            taken = next((item for item in free if item[1] == shape), None)
+            if taken is not None:
+                free.remove(taken)
+    lacking = ", ".join(f"{name} {list(shape)}" for name, shape in list(wanted.items())[:6])
+    left = ", ".join(f"{name} {list(shape)}" for name, shape in free[:6]) or "nothing"
+    likely = [
+        f"{name} may be {match[0]}"
+        for name in list(wanted)[:3]
+        if (match := difflib.get_close_matches(name, [key for key, _ in free], n=1, cutoff=0.4))
+    ]
+    # Keras 2 numbers layers so; Keras 3 does not.
+    if any("layer_with_weights-" in key for key in stored) and type(model).__module__.startswith("keras."):
+        likely.append("the checkpoint was written by Keras 2: let the builder use tf_keras")
+    return ConversionError(
+        f"model and checkpoint do not fit: {len(missing)} of {len(needed)} variables get no value",
+        where=prefix,
+        why=f"missing in the checkpoint: {lacking}{' …' if len(wanted) > 6 else ''}; "
+        f"left over in it: {left}{' …' if len(free) > 6 else ''}"
+        + (f"; {'; '.join(likely)}" if likely else ""),
+        hint="let the model builder build exactly the model that was saved: same layers, in the same order, "
+        "with the same sizes" + (f" (best fit under the root '{root}')" if root else ""),
+    )
+
+
+def _name(variable: Any) -> str:
+    return str(getattr(variable, "path", None) or variable.name).split(":")[0]
