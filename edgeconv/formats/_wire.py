@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _OP_NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_>.\-]{0,200}\Z")
+_VERSION = re.compile(rb"[\w.+\-]{1,64}\Z")
 _COMMENT = re.compile(rb"(?:\s|#[^\n]*(?:\n|\Z))+")
 
 
@@ -77,12 +78,12 @@ def looks_like_graph_def(head: bytes, size: int) -> float:
 def looks_like_saved_model(head: bytes, size: int) -> float:
     """How sure it is that a file of ``size`` bytes that begins with ``head`` is a binary SavedModel."""
     fields = _walk_head(head)
-    if len(fields) < 2 or fields[0].number != 1 or fields[0].kind != VARINT or fields[0].value > 99:
+    # The schema version comes first, and is left out where it is 0.
+    if fields and fields[0].number == 1 and fields[0].kind == VARINT and fields[0].value <= 99:
+        del fields[0]
+    if not fields or fields[0].number != 2 or fields[0].kind != BYTES or fields[0].length > size:
         return 0.0
-    second = fields[1]
-    if second.number != 2 or second.kind != BYTES or second.length > size:
-        return 0.0
-    return 0.9 if looks_like_meta_graph(second.payload, second.length) > 0 else 0.0
+    return 0.9 if looks_like_meta_graph(fields[0].payload, fields[0].length) > 0 else 0.0
 
 
 def looks_like_meta_graph(head: bytes, size: int) -> float:
@@ -91,6 +92,15 @@ def looks_like_meta_graph(head: bytes, size: int) -> float:
     if not fields or fields[0].kind != BYTES or fields[0].length > size:
         return 0.0
     first = fields[0]
+    if first.number == 7:
+        # The objects of TF2 come first in what its C++ code wrote: nodes, each with children (id, name).
+        inner = first
+        for _ in range(2):
+            nested = _walk_head(inner.payload)
+            if not nested or nested[0].number != 1 or nested[0].kind != BYTES:
+                return 0.0
+            inner = nested[0]
+        return 0.7 if [f.number for f in _walk_head(inner.payload)][-1:] == [2] else 0.0
     if first.number == 2:
         return 0.8 if looks_like_graph_def(first.payload, first.length) > 0 else 0.0
     # A MetaGraphDef has one MetaInfoDef, and the graph comes right after it.
@@ -105,6 +115,9 @@ def looks_like_meta_graph(head: bytes, size: int) -> float:
         listed = _walk_head(operation.payload)
         names = _walk_head(listed[0].payload) if listed and listed[0].number == 1 else []
         if listed and not (names and names[0].number == 1 and _OP_NAME.match(names[0].payload)):
+            return 0.0
+    for version in (f.payload for f in inner if f.number == 5):
+        if not _VERSION.match(version):
             return 0.0
     return 0.8 if operations or {4, 5} <= {f.number for f in inner} else 0.3
 
