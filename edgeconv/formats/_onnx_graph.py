@@ -95,8 +95,8 @@ class Graph:
         auxiliary: set[str] = set()
         dequantized: set[str] = set()
         for node in self.nodes:
-            if node.op in ("QuantizeLinear", "DequantizeLinear") or node.op.startswith(("QLinear", "QGemm")):
-                positions = _auxiliary_inputs(node)
+            positions = _auxiliary_inputs(node)
+            if positions:
                 for position, name in enumerate(node.inputs):
                     (auxiliary if position in positions else dequantized).add(name)
         total = 0
@@ -111,9 +111,13 @@ def _auxiliary_inputs(node: Node) -> tuple[int, ...]:
     """Positions of the scales and zero points among the inputs of a quantized op."""
     if node.op in ("QuantizeLinear", "DequantizeLinear"):
         return (1, 2)
+    if node.op in ("MatMulInteger", "ConvInteger"):
+        return (2, 3)
     if node.op == "QGemm":
         return (1, 2, 4, 5, 7, 8)
-    return (1, 2, 4, 5, 6, 7) if len(node.inputs) >= 7 else (1, 2, 3, 4)
+    if node.op.startswith("QLinear"):
+        return (1, 2, 4, 5, 6, 7) if len(node.inputs) >= 7 else (1, 2, 3, 4)
+    return ()
 
 
 _SCALARS = {"float32": "f", "float64": "d", "int32": "i", "int64": "q", "bool": "?"}
