@@ -43,6 +43,8 @@ class GateRecord(_Model):
     outputs: list[OutputRecord] = Field(default_factory=list)
     reason: str | None = None
     hint: str | None = None
+    seconds: float | None = Field(default=None, description="wall time of the gate, when it was run")
+    peak_rss_bytes: int | None = Field(default=None, description="highest resident memory of its worker")
 
 
 class ArtifactRecord(_Model):
@@ -84,6 +86,8 @@ class SourceRecord(_Model):
     format: str
     sha256: str
     contract: dict[str, Any] | None = None
+    seconds: float | None = Field(default=None, description="wall time of running it on the gates' inputs")
+    peak_rss_bytes: int | None = Field(default=None, description="highest resident memory of that worker")
 
 
 class Manifest(_Model):

@@ -27,7 +27,7 @@ from edgeconv.execution.manifest import (
     write_manifest,
 )
 from edgeconv.execution.plan import SOURCE, Plan
-from edgeconv.execution.run import Failure, Settled
+from edgeconv.execution.run import Failure, Gated, Settled
 from edgeconv.formats.base import to_json
 from edgeconv.formats.registry import format_named, sha256_of
 
@@ -77,8 +77,10 @@ class Publisher:
             }
         )
 
-    def finish(self, failures: list[Failure], wanted: tuple[str, ...]) -> tuple[Manifest, Manifest]:
-        """Write failures and manifest.
+    def finish(
+        self, failures: list[Failure], wanted: tuple[str, ...], seen: Gated | None
+    ) -> tuple[Manifest, Manifest]:
+        """Write failures and manifest; ``seen`` is what running the source took.
 
         Returns:
             The manifest of this run alone, and the one written, which also has what earlier runs on the
@@ -91,6 +93,8 @@ class Publisher:
                     format=self._plan.source.format,
                     sha256=self._plan.source.sha256,
                     contract=to_json(self._plan.source.contract),
+                    seconds=seen.verdict.get("seconds") if seen else None,
+                    peak_rss_bytes=seen.verdict.get("peak_rss_bytes") if seen else None,
                 ),
                 tools={tool: tool_version(tool) for tool in self._tools()},
                 host=_host(),

@@ -144,6 +144,13 @@ class Run:
                 state.settled = asyncio.create_task(self._settle(self.plan.nodes[identifier], state))
         return self._states[identifier]
 
+    def source_gate(self) -> Gated | None:
+        """What was seen of the source, if it was run by now."""
+        seen = self._source_seen
+        if seen is None or not seen.done() or seen.cancelled() or seen.exception() is not None:
+            return None
+        return seen.result()
+
     async def _settle(self, node: Node, state: _State) -> Settled:
         best: Settled | None = None
         failed: list[Failure] = []
@@ -366,6 +373,8 @@ class Run:
                 )
                 try:
                     value, seconds = await self._run(stage, node, "gate", "")
+                    took = {"seconds": round(seconds, 3), "peak_rss_bytes": value["peak_rss_bytes"]}
+                    value["verdict"].update(took)
                     entry = await asyncio.to_thread(self.cache.publish, key, staged, value)
                 finally:
                     stage.log.unlink(missing_ok=True)

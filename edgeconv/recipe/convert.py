@@ -121,7 +121,7 @@ async def _carry_out(
             await run.execute()
         finally:
             # Also after an interrupt or a defect: what was finished stays, and is said to be there.
-            manifest, _ = publisher.finish(run.failures, plan.wanted)
+            manifest, _ = publisher.finish(run.failures, plan.wanted, run.source_gate())
     return manifest
 
 
