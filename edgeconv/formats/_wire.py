@@ -59,20 +59,23 @@ def walk(data: bytes) -> Iterator[Field]:
 
 
 def looks_like_graph_def(head: bytes, size: int) -> float:
-    """How sure it is that a file of ``size`` bytes that begins with ``head`` is a binary GraphDef."""
+    """How sure it is that a file of ``size`` bytes that begins with ``head`` is a binary GraphDef.
+
+    Nodes (1) usually come first; what some encoders write has the fields in the opposite order, so that
+    versions (4) and library (2) come before them.
+    """
     fields = _walk_head(head)
-    if not fields:
+    if not fields or any(f.number > 5 for f in fields) or fields[0].length > size:
         return 0.0
-    first = fields[0]
-    if first.kind != BYTES or first.length > size:
-        return 0.0
-    if first.number == 1:
-        return 0.9 if _is_node(first) else 0.0
-    # A graph without nodes is legal: only a library (2) or versions (4).
-    if first.number == 4 and all(f.number in (1, 2, 4) for f in fields) and first.length <= 32:
-        versions = _walk_head(first.payload)
-        return 0.4 if versions and all(f.kind == VARINT and f.number in (1, 2) for f in versions) else 0.0
-    return 0.0
+    nodes = [f for f in fields if f.number == 1]
+    if nodes:
+        return 0.9 if nodes[0].kind == BYTES and _is_node(nodes[0]) else 0.0
+    libraries = [f for f in fields if f.number == 2 and f.kind == BYTES]
+    if libraries:
+        return 0.5 if _is_library(libraries[0]) else 0.0
+    # A graph without nodes is legal: only versions, with producer (1) and oldest consumer (2).
+    versions = _walk_head(fields[0].payload) if fields[0].number == 4 else []
+    return 0.4 if versions and all(f.kind == VARINT and f.number in (1, 2) for f in versions) else 0.0
 
 
 def looks_like_saved_model(head: bytes, size: int) -> float:
@@ -93,14 +96,14 @@ def looks_like_meta_graph(head: bytes, size: int) -> float:
         return 0.0
     first = fields[0]
     if first.number == 7:
-        # The objects of TF2 come first in what its C++ code wrote: nodes, each with children (id, name).
-        inner = first
+        # The objects of TF2: nodes, each with children that have an id (1) and a name (2).
+        level = first
         for _ in range(2):
-            nested = _walk_head(inner.payload)
+            nested = _walk_head(level.payload)
             if not nested or nested[0].number != 1 or nested[0].kind != BYTES:
                 return 0.0
-            inner = nested[0]
-        return 0.7 if [f.number for f in _walk_head(inner.payload)][-1:] == [2] else 0.0
+            level = nested[0]
+        return 0.7 if {f.number for f in _walk_head(level.payload)} == {1, 2} else 0.0
     if first.number == 2:
         return 0.8 if looks_like_graph_def(first.payload, first.length) > 0 else 0.0
     # A MetaGraphDef has one MetaInfoDef, and the graph comes right after it.
@@ -133,17 +136,29 @@ def text_begins_with(head: bytes, names: tuple[str, ...]) -> bool:
 
 
 def _is_node(field: Field) -> bool:
+    """Whether this is a NodeDef: name (1) and op (2), both short texts, in any order."""
     inner = _walk_head(field.payload)
-    if len(inner) < 2 or [f.number for f in inner[:2]] != [1, 2] or any(f.kind != BYTES for f in inner[:2]):
-        return False
-    name, operation = inner[0], inner[1]
-    if not name.whole or not operation.whole:
+    names = [f for f in inner if f.number == 1]
+    operations = [f for f in inner if f.number == 2]
+    if not names or not operations or any(f.kind != BYTES or not f.whole for f in (names[0], operations[0])):
         return False
     try:
-        name.payload.decode("utf-8")
+        names[0].payload.decode("utf-8")
     except UnicodeDecodeError:
         return False
-    return bool(name.payload) and _OP_NAME.match(operation.payload) is not None
+    return bool(names[0].payload) and _OP_NAME.match(operations[0].payload) is not None
+
+
+def _is_library(field: Field) -> bool:
+    """Whether this is a FunctionDefLibrary, by the names of ops in its first function."""
+    functions = [f for f in _walk_head(field.payload) if f.number == 1 and f.kind == BYTES]
+    inner = _walk_head(functions[0].payload) if functions else []
+    signatures = [f for f in inner if f.number == 1 and f.kind == BYTES]
+    if signatures:
+        names = [f for f in _walk_head(signatures[0].payload) if f.number == 1]
+        return bool(names) and names[0].kind == BYTES and _OP_NAME.match(names[0].payload) is not None
+    nodes = [f for f in inner if f.number == 3 and f.kind == BYTES]
+    return bool(nodes) and _is_node(nodes[0])
 
 
 def _walk_head(head: bytes) -> list[Field]:
