@@ -86,7 +86,7 @@ def write_archive(path: Path, header: Mapping[str, Any], arrays: Mapping[str, Ar
             stored[f"{key}.raw"] = np.frombuffer(np.ascontiguousarray(array).tobytes(), dtype=np.uint8)
         else:
             stored[key] = np.asarray(array)
-    text = json.dumps({"header": header, "arrays": kinds}, sort_keys=True).encode()
+    text = json.dumps({"header": header, "arrays": kinds}).encode()
     stored[HEADER] = np.frombuffer(text, dtype=np.uint8)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
     try:

@@ -16,8 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from edgeconv.comparison.matching import Match, as_reference, match_tensors
-from edgeconv.comparison.matching import relative_error as relative_error
+from edgeconv.comparison.matching import Match, as_reference, match_tensors, relative_error
 from edgeconv.comparison.tensor_sources.base import Array, TensorSource
 from edgeconv.comparison.tolerances import Tolerance
 from edgeconv.errors import UsageError
@@ -121,18 +120,15 @@ def locate(
         for match in matches.values()
         if match.found != "input"
     )
-    return diagnose(curve, tolerance, {tensor.name: tensor.inputs for tensor in candidate.tensors})
+    return diagnose(curve, tolerance)
 
 
-def diagnose(
-    curve: Sequence[TensorError], tolerance: Tolerance, reads: Mapping[str, Sequence[str]] | None = None
-) -> Divergence:
+def diagnose(curve: Sequence[TensorError], tolerance: Tolerance) -> Divergence:
     """Tell one wrong op from accumulated drift.
 
     Args:
         curve: errors in the candidate's order.
         tolerance: of the candidate's precision.
-        reads: what each of the candidate's tensors is computed from; used where ops could not be run alone.
     """
     rounding = ROUNDING.get(tolerance.precision, ROUNDING["int8"])
     own = [_own(error, curve) for error in curve]
@@ -146,8 +142,8 @@ def diagnose(
             f"fed with the same values of {since}, the reference gives another result for it: own error "
             f"{size:.3g}, where the other ops have {usual:.2g}"
             if error.own is not None
-            else f"the error grows from {_before(error, curve):.2g} at {since} to {error.accumulated:.3g} here; "
-            "neither model can be run in part, so this is by the growth alone"
+            else f"the error grows from {_before(error, curve):.2g} at {since} to {error.accumulated:.3g} "
+            "here; neither model can be run in part, so this is by the growth alone"
         )
         return Divergence(
             error.candidate,
@@ -164,8 +160,8 @@ def diagnose(
             None,
             "none",
             tuple(curve),
-            f"{len(curve)} matched tensors agree: the largest error of an op alone is {max(own, default=0.0):.3g}, "
-            f"the error at the last tensor {curve[-1].accumulated:.3g}.",
+            f"{len(curve)} matched tensors agree: the largest error of an op alone is "
+            f"{max(own, default=0.0):.3g}, the error at the last tensor {curve[-1].accumulated:.3g}.",
         )
     first = beyond[0]
     return Divergence(
@@ -173,8 +169,8 @@ def diagnose(
         f"{first.op} ({first.op_type})",
         "accumulated",
         tuple(curve),
-        f"no op is wrong by itself (largest own error {max(own):.3g}, typically {usual:.2g}), but rounding adds up: "
-        f"it passes {allowed:.2g} at '{first.candidate}' and is {curve[-1].accumulated:.3g} at the end.",
+        f"no op is wrong by itself (largest own error {max(own):.3g}, typically {usual:.2g}), but rounding "
+        f"adds up: it passes {allowed:.2g} at '{first.candidate}' and ends at {curve[-1].accumulated:.3g}.",
     )
 
 
@@ -238,7 +234,10 @@ def _own_error(
     for one, two, (our_inputs, their_inputs) in zip(ours, theirs, probes, strict=True):
         if reference.can_rerun:
             feeds = {m.reference: as_reference(two[m.candidate.name], m) for m in since if m.found != "input"}
-            again = reference.rerun(match.reference, feeds, our_inputs)
+            # A change of type only: both tensors of the candidate stand for one of the reference.
+            again = feeds.pop(match.reference, None)
+            if again is None:
+                again = reference.rerun(match.reference, feeds, our_inputs)
             given = as_reference(two[match.candidate.name], match)
         else:
             feeds = {

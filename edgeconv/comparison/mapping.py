@@ -143,7 +143,7 @@ def map_inputs(
             fixed = {name: pair.candidate for name, pair in pairs.items()}
             costs = [distance_of({**fixed, **{a.name: b.name for a, b in way}}) for way in ways]
             order = sorted(range(len(ways)), key=lambda index: costs[index])
-            if costs[order[0]] <= ALIKE and costs[order[0]] <= CLEARLY * costs[order[1]]:
+            if costs[order[0]] <= ALIKE and not _rivals(costs[order[0]], costs[order[1]]):
                 best = ways[order[0]]
         if best is None:
             raise _ambiguous("input", [spec.name for spec in left], [spec.name for spec in right])

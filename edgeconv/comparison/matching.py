@@ -52,7 +52,7 @@ def as_reference(values: Array, match: Match) -> Array:
 
 
 def relative_error(reference: Array, candidate: Array) -> float:
-    """``rms(c - r) / rms(r)``; ``inf`` for different shapes, and where only one side is finite or not zero."""
+    """``rms(c - r) / rms(r)``; ``inf`` for different shapes and where only one side is finite or zero."""
     if reference.shape != candidate.shape:
         return math.inf
     if reference.size == 0:
@@ -118,7 +118,29 @@ def match_tensors(
         match = _match(tensor, named, same_size, ours, theirs, order)
         if match is not None:
             matches[tensor.name] = match
-    return matches
+    return _one_each(matches, ours, theirs)
+
+
+def _one_each(
+    matches: Mapping[str, Match],
+    ours: Sequence[Mapping[str, Array]],
+    theirs: Sequence[Mapping[str, Array]],
+) -> dict[str, Match]:
+    """Drop all but the nearest, and of those the last, of tensors with one partner.
+
+    Where the reference has fused more than the candidate, a sum with a bias and the activation behind it
+    both name the reference's one tensor; only the activation is it.
+    """
+    nearest: dict[str, tuple[float, str]] = {}
+    for name, match in matches.items():
+        if match.found == "input":
+            continue
+        error = _distance(ours, theirs, match.reference, name, match.axes)
+        before = nearest.get(match.reference)
+        if match.found == "output" or before is None or error <= 1.1 * before[0]:
+            nearest[match.reference] = (error, name)
+    kept = {name for _, name in nearest.values()}
+    return {name: m for name, m in matches.items() if m.found in ("input", "output") or name in kept}
 
 
 def _match(

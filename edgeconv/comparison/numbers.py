@@ -79,15 +79,14 @@ def judge_numbers(
     if note is not None:
         return Judgement(None, note)
     groups = channel_groups(one, two)
+    channels = _judge_channels(one, two, tolerance, step) if len(groups) == 1 else []
     for group in groups:
         finding = _judge_group(group, tolerance, step)
         if finding is not None:
-            return Judgement(finding)
-    if len(groups) == 1:
-        finding = _judge_channels(one, two, tolerance, step)
-        if finding is not None:
-            return Judgement(finding)
-    return Judgement(None)
+            # A few wrong channels are the better reason than what they do to the whole.
+            few = 0 < len(channels) <= one[0].shape[-1] // 4
+            return Judgement(channels[0] if few else finding)
+    return Judgement(channels[0] if channels else None)
 
 
 def channel_groups(reference: Sequence[Array], candidate: Sequence[Array]) -> list[_Group]:
@@ -183,13 +182,15 @@ def _judge_part(
 
 def _judge_channels(
     reference: Sequence[Array], candidate: Sequence[Array], tolerance: Tolerance, step: float
-) -> Finding | None:
+) -> list[Finding]:
+    """One finding a wrong channel of the last axis, where there are rows enough to judge one."""
     sizes = _channel_sizes(reference)
     if sizes is None:
-        return None
+        return []
     largest = float(sizes.max())
     one = np.concatenate([values.reshape(-1, values.shape[-1]) for values in reference])
     two = np.concatenate([values.reshape(-1, values.shape[-1]) for values in candidate])
+    findings: list[Finding] = []
     for channel in range(one.shape[1]):
         part_one, part_two = one[:, channel], two[:, channel]
         reason = _judge_part(f"channel {channel}", part_one, part_two, tolerance, largest, step)
@@ -198,8 +199,9 @@ def _judge_channels(
             if linear is not None and linear < tolerance.channel_corr:
                 reason = f"channel {channel}: correlation {linear:.3g}, wanted {tolerance.channel_corr:g}"
         if reason is not None:
-            return Finding(reason + _twin(part_two, one, channel), channel)
-    return None
+            twin = "" if findings else _twin(part_two, one, channel)
+            findings.append(Finding(reason + twin, channel))
+    return findings
 
 
 def _twin(candidate: Array, reference: Array, channel: int) -> str:

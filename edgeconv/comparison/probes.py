@@ -314,7 +314,7 @@ def _side_like(shape: tuple[int | None, ...], image: tuple[int, ...]) -> int:
 
 def _image_axes(spec: TensorSpec) -> tuple[int, ...]:
     shape = spec.shape or ()
-    if len(shape) != 4:
+    if len(shape) != 4 or spec.dtype in ("string", "bool"):
         return ()
     if shape[1] in CHANNELS and shape[3] not in CHANNELS:
         return (2, 3)

@@ -120,7 +120,7 @@ def _sorted_scores(scores: Sequence[Array]) -> bool:
         and score.ndim == 2
         and score.shape[1] >= 2
         and bool(np.isfinite(score).all())
-        and bool((np.diff(score, axis=1) <= 0).all())
+        and bool((score[:, 1:] <= score[:, :-1]).all())
         for score in scores
     )
 
