@@ -3,7 +3,8 @@
 Both start from the same frozen graph and get the same calibration samples; each conversion runs in a
 process of its own, so that its peak memory is its own. Seconds leave imports out, memory does not.
 
-    python benchmarks/quantization_routes.py [--models small,mobilenet_v2] [--samples 100] [--json FILE]
+    python benchmarks/quantization_routes.py [--models small,mobilenet_v2] [--precisions int8] [--samples 100]
+        [--json FILE]
 
 The corpus' models need EDGECONV_CORPUS (or the corpus beside the project).
 """
@@ -262,6 +263,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--models", default=",".join((*KERAS, *FROZEN)))
+    parser.add_argument("--precisions", default=",".join(PRECISIONS))
     parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
@@ -283,7 +285,7 @@ def main() -> None:
             if "error" in made:
                 rows.append({"model": model, "precision": "", "route": "prepare", "error": made["error"]})
                 continue
-            for precision in PRECISIONS:
+            for precision in arguments.precisions.split(","):
                 for route in ROUTES:
                     if "moving" in route and precision not in ("int8", "int16x8"):
                         continue

@@ -27,6 +27,9 @@ from edgeconv.quantization.float_edges import restore_float_edges
 STATIC = ("int8", "int16x8")
 """Precisions with integer activations: they need calibration."""
 
+_SMALL_WEIGHTS = 1024
+"""Elements; TensorFlow's converter has the same limit."""
+
 # Operators that only move, reshape or convert say nothing about whether a model computes in integers.
 _PLUMBING = {"QUANTIZE", "DEQUANTIZE", "RESHAPE", "SHAPE", "CAST"}
 
@@ -78,17 +81,28 @@ def load_float_model(data: bytes, where: str) -> FloatModel:
         data = pack(model)
         model = unpack(data)
     kinds: Counter[str] = Counter()
-    quantized = 0
+    scaled, halves, activations_scaled = 0, 0, 0
     for graph in model.subgraphs:
         for tensor in graph.tensors:
             kinds[type_name(tensor)] += 1
-            quantization = tensor.quantization
-            quantized += quantization is not None and quantization.scale is not None
-    if quantized:
+            constant = is_constant(model, tensor)
+            scaled += _scaled(tensor)
+            activations_scaled += _scaled(tensor) and not constant
+            halves += constant and type_name(tensor) == "float16"
+    if scaled or halves:
+        found = (
+            f"{scaled} of {kinds.total()} tensors have a scale" if scaled else f"{halves} weights are float16"
+        )
+        narrow = (
+            "dynamic range: only its weights are integers"
+            if not activations_scaled
+            else "integers throughout"
+        )
         raise ConversionError(
-            f"the model is quantized already: {quantized} of {kinds.total()} tensors have a scale",
+            f"the model is quantized already: {found}",
             where=where,
-            hint="start from the float model; a quantized one cannot be quantized again",
+            why=narrow if scaled else None,
+            hint="start from the float32 model; a quantized one cannot be quantized again",
         )
     if not kinds["float32"]:
         raise ConversionError(
@@ -127,68 +141,85 @@ def quantize(
     Raises:
         ConversionError: the quantizer refuses, naming what it says; or nothing could be quantized.
     """
+    outcome = Quantized(b"", {}, 0, 0)
+    # In the dynamic precision small weights cost accuracy and save nothing, unless all are small.
+    for smallest in (_SMALL_WEIGHTS, 0) if precision == "dynamic" else (0,):
+        with _quiet():
+            quantizer = _quantizer(source, precision, ranges or {}, calibrated_subgraph, per_channel_dense)
+            _leave_small_weights(quantizer, smallest)
+            try:
+                result = quantizer.quantize(
+                    None if ranges is None else dict(ranges),
+                    enable_progress_bar=False,
+                    enable_progress_report=False,
+                )
+            except Exception as error:
+                raise ConversionError(
+                    f"LiteRT Quantizer cannot make {precision} of this model",
+                    where=where,
+                    why=str(error).strip().split("\n")[0] or type(error).__name__,
+                    hint="try the route through TensorFlow's converter, or another precision",
+                ) from error
+        after = unpack(bytes(result.quantized_model))
+        if precision in STATIC:
+            # Inputs and outputs become float32 again, so that the contract of the model stays the same.
+            graph = source.model.subgraphs[calibrated_subgraph]
+            inputs, outputs = (
+                [type_name(graph.tensors[index]) == "float32" for index in side]
+                for side in (graph.inputs, graph.outputs)
+            )
+            restore_float_edges(after, calibrated_subgraph, (inputs, outputs))
+        outcome = _account(after, precision)
+        if outcome.integer_operators or (outcome.weights and precision not in STATIC):
+            return Quantized(
+                finish(after), outcome.float_operators, outcome.integer_operators, outcome.weights
+            )
+    raise ConversionError(
+        f"nothing in the model can be {precision}",
+        where=where,
+        why=f"LiteRT Quantizer leaves its operators as they are: {_counts(outcome.float_operators)}",
+        hint="use fp32, or the route through TensorFlow's converter",
+    )
+
+
+def _quantizer(
+    source: FloatModel, precision: str, ranges: Mapping[str, Any], calibrated: int, per_channel_dense: bool
+) -> Any:
+    """LiteRT Quantizer with the recipe of the precision."""
     from litert_quantizer import algorithm_manager, qtyping
     from litert_quantizer.quantizer import Quantizer
 
-    names = qtyping.TFLOperationName
-    algorithms = algorithm_manager.AlgorithmName
-    with _quiet():
-        quantizer = Quantizer(source.data)
-        if precision == "fp16":
-            quantizer.add_weight_only_config(
-                ".*", names.ALL_SUPPORTED, num_bits=16, algorithm_key=algorithms.FLOAT_CASTING
-            )
-        elif precision == "dynamic":
-            quantizer.add_dynamic_config(".*", names.ALL_SUPPORTED, num_bits=8)
-        else:
-            bits = 8 if precision == "int8" else 16
-            quantizer.add_static_config(
-                ".*", names.ALL_SUPPORTED, activation_num_bits=bits, weight_num_bits=8
-            )
-        if not per_channel_dense and precision != "fp16":
-            _dense_per_tensor(quantizer, precision)
-        if precision in STATIC:
-            quantizer.update_quantization_recipe(
-                ".*", names.STABLEHLO_COMPOSITE, algorithm_key=algorithms.NO_QUANTIZE
-            )
-            for pattern in _scopes(source.model, calibrated_subgraph, ranges or {}):
-                quantizer.update_quantization_recipe(
-                    pattern, names.ALL_SUPPORTED, algorithm_key=algorithms.NO_QUANTIZE
-                )
-                if precision == "int8":
-                    # Their weights can be narrow all the same. The empty group makes it another key.
-                    quantizer.add_dynamic_config(f"(?:){pattern}", names.ALL_SUPPORTED, num_bits=8)
-        try:
-            result = quantizer.quantize(
-                None if ranges is None else dict(ranges),
-                enable_progress_bar=False,
-                enable_progress_report=False,
-            )
-        except Exception as error:
-            raise ConversionError(
-                f"LiteRT Quantizer cannot make {precision} of this model",
-                where=where,
-                why=str(error).strip().split("\n")[0] or type(error).__name__,
-                hint="try the route through TensorFlow's converter, or another precision",
-            ) from error
-    after = unpack(bytes(result.quantized_model))
+    everything = qtyping.TFLOperationName.ALL_SUPPORTED
+    nothing = algorithm_manager.AlgorithmName.NO_QUANTIZE
+    quantizer = Quantizer(source.data)
+    if precision == "fp16":
+        casting = algorithm_manager.AlgorithmName.FLOAT_CASTING
+        quantizer.add_weight_only_config(".*", everything, num_bits=16, algorithm_key=casting)
+        return quantizer
+    if precision == "dynamic":
+        quantizer.add_dynamic_config(".*", everything, num_bits=8)
+    else:
+        bits = 8 if precision == "int8" else 16
+        quantizer.add_static_config(".*", everything, activation_num_bits=bits, weight_num_bits=8)
+    if not per_channel_dense:
+        _dense_per_tensor(quantizer, precision)
     if precision in STATIC:
-        # Inputs and outputs become float32 again, so that the contract of the model stays the same.
-        graph = source.model.subgraphs[calibrated_subgraph]
-        inputs, outputs = (
-            [type_name(graph.tensors[index]) == "float32" for index in side]
-            for side in (graph.inputs, graph.outputs)
-        )
-        restore_float_edges(after, calibrated_subgraph, (inputs, outputs))
-    outcome = _account(after, precision)
-    if outcome.integer_operators == 0 and (precision in STATIC or outcome.weights == 0):
-        raise ConversionError(
-            f"nothing in the model can be {precision}",
-            where=where,
-            why=f"LiteRT Quantizer leaves its operators as they are: {_counts(outcome.float_operators)}",
-            hint="use fp32, or the route through TensorFlow's converter",
-        )
-    return Quantized(finish(after), outcome.float_operators, outcome.integer_operators, outcome.weights)
+        composite = qtyping.TFLOperationName.STABLEHLO_COMPOSITE
+        quantizer.update_quantization_recipe(".*", composite, algorithm_key=nothing)
+        for pattern in _scopes(source.model, calibrated, ranges):
+            quantizer.update_quantization_recipe(pattern, everything, algorithm_key=nothing)
+            if precision == "int8":
+                # Their weights can be narrow all the same. The empty group makes it another key.
+                quantizer.add_dynamic_config(f"(?:){pattern}", everything, num_bits=8)
+    return quantizer
+
+
+def _leave_small_weights(quantizer: Any, smallest: int) -> None:
+    """Leave constants of fewer elements as they are."""
+    recipe = quantizer.get_quantization_recipe()
+    for entry in recipe:
+        entry["op_config"]["min_weight_elements"] = smallest
+    quantizer.load_quantization_recipe(recipe)
 
 
 def activations(model: Any, subgraph: int) -> dict[int, str]:

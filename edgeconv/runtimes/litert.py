@@ -35,8 +35,9 @@ class _Bound:
 class LiteRTSession:
     """A TFLite file in the LiteRT interpreter.
 
-    Each inference starts from the initial state: variable tensors (of an LSTM, say) are reset, as in
-    the source model, which keeps no state between calls.
+    Variable tensors (the state of a fused LSTM, say) are reset before each inference, as the source model
+    keeps no such state between calls. Resource variables that the model itself assigns to are kept, as
+    the source model keeps them.
     """
 
     inputs: tuple[TensorSpec, ...]

@@ -73,6 +73,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def head(x):
         return {"y": x @ dense}
 
+    wide, narrow = weights(16, 100), weights(100, 4)
+
+    @tf.function(input_signature=[spec([1, 16], tf.float32, "x")])
+    def sizes(x):
+        return {"y": tf.nn.relu(x @ wide) @ narrow}
+
     @tf.function(input_signature=[spec([1, 4], tf.float32, "x")])
     def half(x):
         return {"y": x / 2 + 2}
@@ -89,7 +95,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         "cnn": {"serving_default": cnn}, "swish": {"serving_default": swish}, "odd": {"serving_default": odd},
         "loop": {"serving_default": loop}, "half": {"serving_default": half},
         "whole": {"serving_default": whole}, "mixed": {"serving_default": mixed},
-        "two": {"head": head, "half": half},
+        "sizes": {"serving_default": sizes}, "two": {"head": head, "half": half},
     }  # fmt: skip
     paths: dict[str, Path] = {}
 
@@ -214,6 +220,16 @@ class TestEachPrecision:
 
 
 class TestTheFile:
+    def test_keeps_small_weights_float_in_dynamic_unless_all_are_small(self, files, quantized) -> None:
+        def kinds(path: Path) -> list[str]:
+            model = unpack(path.read_bytes())
+            graph = model.subgraphs[0]
+            dense = [o for o in graph.operators if operator_name(model, o) == "FULLY_CONNECTED"]
+            return [type_name(graph.tensors[operator.inputs[1]]) for operator in dense]
+
+        assert kinds(quantized(files("sizes"), "dynamic")[0]) == ["int8", "float32"]
+        assert kinds(quantized(files("cnn"), "dynamic")[0]) == ["int8"]
+
     def test_states_versions_of_operators_that_old_runtimes_can_refuse(
         self, files, quantized, calibration
     ) -> None:
@@ -329,11 +345,15 @@ class TestRefusals:
         with pytest.raises(ConversionError, match="no float32 tensors"):
             quantized(files("whole"), precision)
 
-    @pytest.mark.parametrize("precision", PRECISIONS)
-    def test_a_model_that_is_quantized_already(self, files, quantized, precision) -> None:
-        path, _ = quantized(files("cnn"), "int8")
-        with pytest.raises(ConversionError, match="quantized already"):
-            quantized(path, precision)
+    @pytest.mark.parametrize(
+        ("made", "said"),
+        [("fp16", "weights are float16"), ("dynamic", "dynamic range"), ("int8", "integers throughout")],
+    )
+    def test_a_model_that_is_quantized_already(self, files, quantized, made, said) -> None:
+        path, _ = quantized(files("cnn"), made)
+        for precision in PRECISIONS:
+            with pytest.raises(ConversionError, match=f"quantized already.*{said}"):
+                quantized(path, precision)
 
     def test_samples_with_nan(self, files, quantized, tmp_path) -> None:
         samples = images(12, 0)
