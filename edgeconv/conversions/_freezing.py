@@ -140,9 +140,21 @@ class _Editor:
             else:
                 outputs.append(replace(spec, tensor=f"{node}:{port or 0}"))
         inputs = []
+        originals: dict[str, str] = {}
         for spec in contract.inputs:
             node, port = split_reference(spec.inner_name)
             fresh = node
+            if spec.inner_name in originals:
+                fresh = self._free(identifier(spec.name))
+                self._add(fresh, "Placeholder", [], self._dtype(spec, meta_graph))
+                self._make_placeholder(fresh, spec)
+                inputs.append(replace(spec, tensor=f"{fresh}:0"))
+                self.notes.append(
+                    f"the inputs '{originals[spec.inner_name]}' and '{spec.name}' are one tensor: "
+                    f"'{originals[spec.inner_name]}' is the one that counts"
+                )
+                continue
+            originals[spec.inner_name] = spec.name
             if self.nodes[node].op not in PLACEHOLDERS:
                 fresh = self._free(identifier(spec.name))
                 self._redirect(node, port or 0, fresh)

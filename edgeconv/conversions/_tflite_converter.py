@@ -112,11 +112,11 @@ def _model_flags(source: Source) -> bytes:
     flags = convert.build_model_flags()
     for spec in source.contract.inputs:
         array = flags.input_arrays.add()
-        array.name = _array(spec)
+        array.name = array_name(spec)
         array.data_type = convert.convert_tensor_tf_type_to_tflite_type(tf.as_dtype(spec.dtype))
         array.shape.unknown_rank = spec.shape is None
         array.shape.dims.extend(-1 if size is None else size for size in spec.shape or ())
-    for name in dict.fromkeys(_array(spec) for spec in source.contract.outputs):
+    for name in dict.fromkeys(array_name(spec) for spec in source.contract.outputs):
         flags.output_arrays.append(name)
     return bytes(flags.SerializeToString())
 
@@ -224,7 +224,7 @@ def _positions(model: TfliteModel, source: Source) -> tuple[list[tuple[str, int]
                 where=source.path,
                 why=f"it wrote the inputs {', '.join(inputs)} and the outputs {', '.join(outputs)}",
             ) from error
-    arrays = list(dict.fromkeys(_array(spec) for spec in contract.outputs))
+    arrays = list(dict.fromkeys(array_name(spec) for spec in contract.outputs))
     if len(graph.inputs) != len(contract.inputs) or len(graph.outputs) != len(arrays):
         raise ConversionError(
             f"the converter wrote {len(graph.inputs)} inputs and {len(graph.outputs)} outputs, "
@@ -234,7 +234,7 @@ def _positions(model: TfliteModel, source: Source) -> tuple[list[tuple[str, int]
         )
     # The converter keeps the order it was told.
     return [(s.name, i) for s, i in zip(contract.inputs, graph.inputs, strict=True)], [
-        (spec.name, graph.outputs[arrays.index(_array(spec))]) for spec in contract.outputs
+        (spec.name, graph.outputs[arrays.index(array_name(spec))]) for spec in contract.outputs
     ]
 
 
@@ -269,7 +269,7 @@ def _shape(spec: TensorSpec, tensor: Tensor) -> tuple[int | None, ...] | None:
     )
 
 
-def _array(spec: TensorSpec) -> str:
+def array_name(spec: TensorSpec) -> str:
     name = spec.inner_name
     return name.removesuffix(":0")
 

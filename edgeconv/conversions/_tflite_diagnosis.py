@@ -124,6 +124,11 @@ def _way_out(ops: set[str], refusal: RefusedError) -> tuple[str, str]:
             "TFLite has next to no ops on strings and tables",
             "cut behind them with --inputs TENSOR and do that part before the model",
         )
+    if "tf_type.string" in refusal.text:
+        return (
+            "it works on strings here, and TFLite has next to no ops on strings",
+            "cut behind them with --inputs TENSOR and do that part before the model",
+        )
     return (
         "",
         "replace the op by built-in ones, cut it off with --inputs or --outputs, or convert to ONNX",

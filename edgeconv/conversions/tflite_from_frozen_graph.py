@@ -7,11 +7,13 @@ is fallen back to when quantizing the fp32 file fails.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from edgeconv.conversions._tflite_converter import Source, convert_to_tflite
+from edgeconv.conversions._tflite_converter import Source, array_name, convert_to_tflite
 from edgeconv.conversions.base import Conversion, ConversionJob, ConversionResult
 from edgeconv.errors import UsageError
+from edgeconv.formats.base import Contract
 from edgeconv.runtimes._saved_model_reading import all_nodes
 from edgeconv.runtimes.tensorflow_graph import read_graph
 
@@ -31,10 +33,33 @@ def convert(job: ConversionJob) -> ConversionResult:
             where=str(path),
             hint="name them with --inputs and --outputs; 'edgeconv inspect' ranks the likely ones",
         )
+    data = binary_graph(path)
+    contract, identities = _apart(contract)
     source = Source(
-        path=str(path), contract=contract, nodes_of=lambda: nodes_of(path), data=binary_graph(path)
+        path=str(path), contract=contract, nodes_of=lambda: nodes_of(path), data=data + identities
     )
     return convert_to_tflite(job, source)
+
+
+def _apart(contract: Contract) -> tuple[Contract, bytes]:
+    """The contract with outputs that are inputs as tensors of their own, and the nodes that make them so.
+
+    The converter does not take one tensor in both roles. Serialized graphs are joined by joining their bytes.
+    """
+    import tensorflow as tf
+    from tensorflow.core.framework import graph_pb2
+
+    inputs = {array_name(spec) for spec in contract.inputs}
+    added = graph_pb2.GraphDef()
+    outputs = []
+    for position, spec in enumerate(contract.outputs):
+        if array_name(spec) in inputs:
+            node = added.node.add(name=f"edgeconv_output_{position}", op="Identity")
+            node.input.append(array_name(spec))
+            node.attr["T"].type = tf.as_dtype(spec.dtype).as_datatype_enum
+            spec = replace(spec, tensor=f"{node.name}:0")
+        outputs.append(spec)
+    return replace(contract, outputs=tuple(outputs)), added.SerializeToString()
 
 
 def binary_graph(path: Path) -> bytes:

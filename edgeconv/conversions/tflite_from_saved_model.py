@@ -63,6 +63,16 @@ def _definition(graph: Any, contract: Contract, signature: str, path: str) -> An
             why="straight from a SavedModel only a whole signature can be converted",
             hint="convert over a frozen graph, which can be cut",
         )
+    names: dict[str, str] = {}
+    for key, tensor in sorted(tensors.items()):
+        if tensor in names:
+            raise ConversionError(
+                f"the inputs '{names[tensor]}' and '{key}' of '{signature}' are one tensor, '{tensor}'",
+                where=path,
+                why="TensorFlow's importer of SavedModels ends the process over it",
+                hint="convert over a frozen graph",
+            )
+        names[tensor] = key
     return definition
 
 

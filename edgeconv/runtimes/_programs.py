@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from edgeconv.errors import UsageError
 from edgeconv.formats.base import Contract, TensorSpec
-from edgeconv.runtimes._tensorflow import as_conversion_error, checked_feeds, dtype_name, shape_of
+from edgeconv.runtimes._tensorflow import as_array, as_conversion_error, checked_feeds, dtype_name, shape_of
 
 _SERVING_NAMES = ("serving_default", "serve", "serving", "predict", "infer", "__call__", "call")
 
@@ -167,7 +167,7 @@ class ProgramSession:
             values = self._function(*[tf.constant(feeds[spec.name]) for spec in self.inputs])
         except (tf.errors.OpError, ValueError) as error:
             raise as_conversion_error(error, "TensorFlow could not run the model", self._path) from error
-        return {spec.name: values[spec.name].numpy() for spec in self.outputs}
+        return {spec.name: as_array(values[spec.name].numpy()) for spec in self.outputs}
 
     def close(self) -> None:
         """See :meth:`edgeconv.runtimes.base.Session.close`."""

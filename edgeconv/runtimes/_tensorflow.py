@@ -98,6 +98,13 @@ def checked_feeds(inputs: Mapping[str, Any], specs: Sequence[TensorSpec], path: 
     return feeds
 
 
+def as_array(value: Any) -> Any:
+    """A result as ``numpy.ndarray``; a single string, which TensorFlow gives bare, as one of rank 0."""
+    import numpy
+
+    return numpy.asarray(value, dtype=object) if isinstance(value, bytes) else numpy.asarray(value)
+
+
 def shape_text(shape: tuple[int | None, ...] | None) -> str:
     """``[?,224,224,3]``, or ``unknown``."""
     if shape is None:
@@ -164,6 +171,8 @@ class GraphSession:
         self._session = session
         self._path = path
         self._run: Any = None
+        # Of several inputs that are one tensor of the graph the first one counts.
+        self._fed = list({tensor_name(spec): spec for spec in reversed(inputs)}.values())[::-1]
 
     def infer(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """See :meth:`edgeconv.runtimes.base.Session.infer`."""
@@ -175,13 +184,13 @@ class GraphSession:
         if self._run is None:
             self._run = self._session.make_callable(
                 [tensor_name(spec) for spec in self.outputs],
-                feed_list=[tensor_name(spec) for spec in self.inputs],
+                feed_list=[tensor_name(spec) for spec in self._fed],
             )
         try:
-            values = self._run(*[feeds[spec.name] for spec in self.inputs])
+            values = self._run(*[feeds[spec.name] for spec in self._fed])
         except (tf.errors.OpError, ValueError, TypeError) as error:
             raise as_conversion_error(error, "TensorFlow could not run the model", self._path) from error
-        return {spec.name: value for spec, value in zip(self.outputs, values, strict=True)}
+        return {spec.name: as_array(value) for spec, value in zip(self.outputs, values, strict=True)}
 
     def close(self) -> None:
         """See :meth:`edgeconv.runtimes.base.Session.close`."""
