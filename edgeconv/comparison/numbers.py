@@ -188,11 +188,10 @@ def _judge_channels(
     if sizes is None:
         return []
     largest = float(sizes.max())
-    one = np.concatenate([values.reshape(-1, values.shape[-1]) for values in reference])
-    two = np.concatenate([values.reshape(-1, values.shape[-1]) for values in candidate])
+    one, two = _by_channel(reference), _by_channel(candidate)
     findings: list[Finding] = []
-    for channel in range(one.shape[1]):
-        part_one, part_two = one[:, channel], two[:, channel]
+    for channel in range(one.shape[0]):
+        part_one, part_two = one[channel], two[channel]
         reason = _judge_part(f"channel {channel}", part_one, part_two, tolerance, largest, step)
         if reason is None:
             linear = _varying_correlation(part_one, part_two, tolerance, largest)
@@ -206,10 +205,10 @@ def _judge_channels(
 
 def _twin(candidate: Array, reference: Array, channel: int) -> str:
     """Names the channel of the reference that the candidate's channel equals instead."""
-    for other in range(reference.shape[1]):
+    for other in range(reference.shape[0]):
         if other == channel:
             continue
-        ratio = metrics.sqnr_db(reference[:, other], candidate)
+        ratio = metrics.sqnr_db(reference[other], candidate)
         if ratio is not None and ratio > 10.0:
             return f" (it equals channel {other} of the reference)"
     return ""
@@ -312,6 +311,12 @@ def _channel_sizes(reference: Sequence[Array]) -> Array | None:
         return None
     sizes = [np.abs(values).reshape(-1, channels).max(axis=0) for values in reference]
     return np.asarray(np.max(sizes, axis=0))
+
+
+def _by_channel(values: Sequence[Array]) -> Array:
+    """``[channels, rows]``, each channel in one piece of memory."""
+    rows = np.concatenate([part.reshape(-1, part.shape[-1]) for part in values])
+    return np.ascontiguousarray(rows.T)
 
 
 def _is_distribution(reference: Sequence[Array]) -> bool:

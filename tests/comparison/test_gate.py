@@ -167,6 +167,15 @@ def test_a_scalar_is_not_a_vector_of_one() -> None:
     assert _judged({"y": np.float32([1.0])}, {"y": np.asarray(np.float32(1.0))}).verdict == "fail"
 
 
+@pytest.mark.parametrize("tolerance", [FP32, INT8], ids=lambda t: t.precision)
+def test_scalars_are_judged_too(tolerance: Tolerance) -> None:
+    assert _one(np.float32(2.0), np.float32(2.0 + 1e-6), tolerance).verdict == "pass"
+    assert _one(np.float32(2.0), np.float32(-2.0), tolerance).verdict == "fail"
+    assert _one(np.float32(2.0), np.float32(np.nan), tolerance).verdict == "fail"
+    assert _one(np.int64(2), np.int64(3)).verdict == "fail"
+    assert _one(np.array(b"a", dtype=object), np.array(b"a", dtype=object)).verdict == "pass"
+
+
 def test_another_type_is_no_pass() -> None:
     output = _one(np.float32([1, 2, 3]), np.float64([1, 2, 3]))
     assert (output.verdict, "type float64" in (output.reason or "")) == ("fail", True)
