@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgeconv.formats._model_bytes import LFS_HEAD, read_head
+from edgeconv.formats._tensor_types import elements, shape_of
 from edgeconv.formats._tensorflow_protos import tensorflow_protos
 from edgeconv.formats._wire import BYTES, walk
 
@@ -60,14 +62,16 @@ def keras_version(folder: Path, meta_graph: Any) -> str | None:
     return "present" if keras else None
 
 
-def trainable_names(meta_graph: Any) -> set[str] | None:
-    """Names of the trainable variables, from TF1's collection or TF2's objects; ``None`` without both."""
+def trainable_elements(meta_graph: Any, signatures: Sequence[str], sizes: Mapping[str, int]) -> int | None:
+    """Elements of the trainable variables that some signatures use; ``None`` where the file does not tell.
+
+    Args:
+        meta_graph: a ``MetaGraphDef``.
+        signatures: names of the signatures.
+        sizes: elements of the variables they use, by name; for TF1, which lists trainable ones by name.
+    """
     if meta_graph.object_graph_def.nodes:
-        return {
-            node.variable.name
-            for node in meta_graph.object_graph_def.nodes
-            if node.WhichOneof("kind") == "variable" and node.variable.trainable
-        }
+        return _trainable_by_object(meta_graph.object_graph_def, signatures)
     if "trainable_variables" not in meta_graph.collection_def:
         return None
     from google.protobuf.message import DecodeError
@@ -80,7 +84,30 @@ def trainable_names(meta_graph: Any) -> set[str] | None:
         except DecodeError:
             continue
         names.add(variable.variable_name.partition(":")[0])
-    return names
+    return sum(count for name, count in sizes.items() if name in names)
+
+
+def _trainable_by_object(objects: Any, signatures: Sequence[str]) -> int | None:
+    """Over the variables that the signatures' functions are bound to; names of objects need not be unique."""
+    nodes = objects.nodes
+    bound: set[int] = set()
+    for child in nodes[0].children:
+        if child.local_name != "signatures" or not 0 <= child.node_id < len(nodes):
+            continue
+        for entry in nodes[child.node_id].children:
+            if entry.local_name not in signatures or not 0 <= entry.node_id < len(nodes):
+                continue
+            function = nodes[entry.node_id].bare_concrete_function.concrete_function_name
+            if function not in objects.concrete_functions:
+                return None
+            bound.update(objects.concrete_functions[function].bound_inputs)
+    total = 0
+    for number in bound:
+        if 0 <= number < len(nodes) and nodes[number].WhichOneof("kind") == "variable":
+            variable = nodes[number].variable
+            if variable.trainable:
+                total += elements(shape_of(variable.shape)) or 0
+    return total
 
 
 def _version_in(data: bytes) -> str | None:

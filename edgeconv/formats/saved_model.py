@@ -22,7 +22,7 @@ from edgeconv.formats._saved_model_files import (
     variables_index,
     version_folders,
 )
-from edgeconv.formats._saved_model_origin import fingerprint, keras_version, trainable_names
+from edgeconv.formats._saved_model_origin import fingerprint, keras_version, trainable_elements
 from edgeconv.formats._tensor_bundle import OBJECT_GRAPH_KEY, check_shards, read_index
 from edgeconv.formats._tensor_types import dtype_name, elements, shape_of
 from edgeconv.formats._wire import looks_like_saved_model, text_begins_with
@@ -94,7 +94,7 @@ def describe_saved_model(
     nodes = list(view.all_nodes(ordered))
     assets, missing_assets = asset_files(meta_graph, found)
     on_disk = _variables_on_disk(found, variables_in(view.all_nodes(view.nodes)), meta_graph)
-    counted = _parameters(view, ordered, nodes, meta_graph, on_disk)
+    counted = _parameters(view, ordered, nodes, meta_graph, on_disk, [s.name for s in main])
     graphs = [sorted_tags(graph) for graph in saved_model.meta_graphs]
     metadata: dict[str, Any] = {
         "tag_sets": graphs,
@@ -268,6 +268,7 @@ def _parameters(
     nodes: list[tuple[str, Any]],
     meta_graph: Any,
     on_disk: dict[str, int | None],
+    signatures: Sequence[str],
 ) -> dict[str, Any]:
     """How many weights the signatures use, and how many of them are trainable."""
     used = variables_in((name, view.nodes[name]) for name in ordered)
@@ -277,17 +278,12 @@ def _parameters(
         if dtype.startswith(("float", "bfloat", "int8", "uint8"))
     }
     total = constant_weights(nodes) + sum(count or 0 for count in sizes.values())
-    trainable = trainable_names(meta_graph)
-    known = trainable is not None
+    known = {_shared_name(view.nodes[name]): count or 0 for name, count in sizes.items()}
     return {
         "parameters": None if None in sizes.values() else total,
         "variables": len(on_disk),
         "variables_used": sorted(used),
-        "trainable_parameters": sum(
-            count or 0 for name, count in sizes.items() if _is_trainable(view.nodes[name], trainable or set())
-        )
-        if known
-        else None,
+        "trainable_parameters": trainable_elements(meta_graph, signatures, known),
     }
 
 
@@ -296,10 +292,6 @@ def _shared_name(node: Any) -> str:
         node.attr["shared_name"].s.decode("utf-8", errors="replace") if "shared_name" in node.attr else ""
     )
     return shared or str(node.name)
-
-
-def _is_trainable(node: Any, trainable: set[str]) -> bool:
-    return node.name in trainable or _shared_name(node) in trainable
 
 
 def _own_findings(meta_graph: Any, signatures: tuple[Signature, ...]) -> list[Finding]:
