@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 
-from edgeconv.formats._onnx_graph import Graph, Node
+from edgeconv.formats._onnx_graph import Constant, Graph, Node
 
 MAX_ROUNDS = 10_000
 _MAX_DEPTH = 40
@@ -74,7 +74,7 @@ class _Scope:
     """Scalars of a graph and of those around it."""
 
     def __init__(self, graphs: tuple[Graph, ...]) -> None:
-        self.constants = {}
+        self.constants: dict[str, Constant] = {}
         self.producers: dict[str, Node] = {}
         for graph in reversed(graphs):
             self.constants.update(graph.constants)
