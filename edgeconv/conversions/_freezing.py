@@ -12,16 +12,14 @@ from edgeconv.conversions._graph_editing import (
     clean,
     inlined,
     join_reference,
-    pruned,
-    reachable,
-    split_reference,
 )
 from edgeconv.conversions._variable_folding import VARIABLE_OPS, fold_variables
 from edgeconv.conversions._variable_values import stored_keys
 from edgeconv.errors import ConversionError, UsageError
 from edgeconv.formats.base import Contract, TensorSpec
+from edgeconv.runtimes._graph_reading import pruned, reachable, split_reference
 from edgeconv.runtimes._programs import identifier
-from edgeconv.runtimes._tensorflow import as_conversion_error, refuse_untrusted, shape_text
+from edgeconv.runtimes._tensorflow import as_conversion_error, refuse_untrusted, shape_of, shape_text
 
 PLACEHOLDERS = ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")
 _SILENT = ("Assert", "Print", "PrintV2", "NoOp", "DisableCopyOnRead", "VarIsInitializedOp", "ScalarSummary",
@@ -34,6 +32,9 @@ _WRITES = (
     "AssignAddVariableOp",
     "AssignSubVariableOp",
 )
+
+
+_TRAINING = ("ResourceApply", "ResourceSparseApply", "Apply", "SparseApply")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +148,7 @@ class _Editor:
             if spec.inner_name in originals:
                 fresh = self._free(identifier(spec.name))
                 self._add(fresh, "Placeholder", [], self._dtype(spec, meta_graph))
-                self._make_placeholder(fresh, spec)
-                inputs.append(replace(spec, tensor=f"{fresh}:0"))
+                inputs.append(self._make_placeholder(fresh, spec))
                 self.notes.append(
                     f"the inputs '{originals[spec.inner_name]}' and '{spec.name}' are one tensor: "
                     f"'{originals[spec.inner_name]}' is the one that counts"
@@ -165,14 +165,13 @@ class _Editor:
                 self._redirect(node, None, fresh)
                 self.nodes[fresh] = self.nodes.pop(node)
                 self.nodes[fresh].name = fresh
-            self._make_placeholder(fresh, spec)
+            inputs.append(self._make_placeholder(fresh, spec))
             outputs = [
                 replace(o, tensor=f"{fresh}:0")
                 if split_reference(o.inner_name)[0] == node and fresh != node
                 else o
                 for o in outputs
             ]
-            inputs.append(replace(spec, tensor=f"{fresh}:0"))
         declared = {_node(spec) for spec in inputs}
         for node in self.graph_def.node:
             if node.op == "PlaceholderWithDefault" and node.name not in declared:
@@ -226,6 +225,13 @@ class _Editor:
         if node.op in _SILENT:
             controls = [i for i in node.input if i.startswith("^")]
             return [kept for control in controls for kept in self._kept(control, dropped, seen)]
+        if node.op.startswith(_TRAINING):
+            raise ConversionError(
+                f"the op {node.op} ('{node.name}') trains the model whenever it is run",
+                where=self.path,
+                why="the outputs come with a step of an optimiser",
+                hint="choose a signature for inference with --signature, or other outputs with --outputs",
+            )
         if node.op in _WRITES and not self._read_later(node):
             dropped.add(name)
             return []
@@ -284,19 +290,22 @@ class _Editor:
         node.attr["T" if op == "Identity" else "dtype"].type = dtype
         self.nodes[name] = node
 
-    def _make_placeholder(self, name: str, spec: TensorSpec) -> None:
+    def _make_placeholder(self, name: str, spec: TensorSpec) -> TensorSpec:
         node = self.nodes[name]
         dtype = node.attr["dtype"].type
+        known = shape_of(node.attr["shape"].shape) if "shape" in node.attr else None
+        sizes = known if spec.shape is None else spec.shape
         node.op = "Placeholder"
         del node.input[:]
         node.attr.clear()
         node.attr["dtype"].type = dtype % 100
         shape = node.attr["shape"].shape
         shape.SetInParent()
-        if spec.shape is None:
+        if sizes is None:
             shape.unknown_rank = True
-        for size in spec.shape or ():
+        for size in sizes or ():
             shape.dim.add(size=-1 if size is None else size)
+        return replace(spec, shape=sizes, tensor=f"{name}:0")
 
     def _dtype(self, spec: TensorSpec, meta_graph: Any) -> int:
         import tensorflow as tf

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from edgeconv.errors import ConversionError
+from edgeconv.runtimes._graph_reading import all_nodes
 
 CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 BRANCHES = frozenset({"If", "StatelessIf", "Case", "StatelessCase"})
@@ -16,14 +16,6 @@ _KEPT_PRIVATE = ("_lower_using_switch_merge", "_tftrt_op_max_batch_size")
 _INLINING_BARRIERS = ("api_implements", "_XlaMustCompile", "_noinline", "api_preferred_device")
 
 
-def split_reference(reference: str) -> tuple[str, int | None]:
-    """``node:port`` of a main-graph reference; port is ``None`` for a control input (``^node``)."""
-    if reference.startswith("^"):
-        return reference[1:], None
-    match = re.fullmatch(r"(.*):(\d+)", reference)
-    return (match.group(1), int(match.group(2))) if match else (reference, 0)
-
-
 def join_reference(node: str, port: int | None) -> str:
     """Inverse of :func:`split_reference`, in the short form that GraphDefs use."""
     if port is None:
@@ -31,58 +23,15 @@ def join_reference(node: str, port: int | None) -> str:
     return node if port == 0 else f"{node}:{port}"
 
 
-def functions_named_in(node: Any) -> Iterator[str]:
-    """Names of the functions that a node's attributes name."""
-    for value in node.attr.values():
-        if value.HasField("func"):
-            yield value.func.name
-        elif value.HasField("list"):
-            yield from (function.name for function in value.list.func)
-
-
-def reachable(graph_def: Any, roots: Iterable[str]) -> set[str]:
-    """Names of the nodes that the nodes ``roots`` need, by data or control."""
-    nodes = {node.name: node for node in graph_def.node}
-    found: set[str] = set()
-    stack = [name for name in roots if name in nodes]
-    while stack:
-        name = stack.pop()
-        if name in found:
-            continue
-        found.add(name)
-        stack.extend(split_reference(i)[0] for i in nodes[name].input if split_reference(i)[0] in nodes)
-    return found
-
-
-def pruned(graph_def: Any, roots: Iterable[str], keep: Iterable[str] = ()) -> Any:
-    """A GraphDef of the nodes that ``roots`` need, of ``keep``, and of the functions that these call."""
-    from tensorflow.core.framework import graph_pb2
-
-    needed = reachable(graph_def, roots) | set(keep)
-    result = graph_pb2.GraphDef()
-    result.versions.CopyFrom(graph_def.versions)
-    result.node.extend(node for node in graph_def.node if node.name in needed)
-    library = {function.signature.name: function for function in graph_def.library.function}
-    # An op with its own gradient or kernel-as-function is named by the op type alone.
-    stack = [name for node in result.node for name in (*functions_named_in(node), node.op)]
-    found: set[str] = set()
-    while stack:
-        name = stack.pop()
-        if name in found or name not in library:
-            continue
-        found.add(name)
-        for node in library[name].node_def:
-            stack.extend((*functions_named_in(node), node.op))
-    result.library.function.extend(f for f in graph_def.library.function if f.signature.name in found)
-    return result
-
-
 def clean(graph_def: Any) -> None:
     """Take off what binds a graph to where it was made: devices, colocation, private attributes.
 
     Stale ``_output_shapes`` in particular contradict shapes that were pinned since.
     """
-    for node in _everywhere(graph_def):
+    for node in graph_def.node:
+        if node.op == "Placeholder":
+            _state_shape(node, int(graph_def.versions.producer))
+    for node in all_nodes(graph_def):
         node.device = ""
         for name in [n for n in node.attr if n.startswith("_") and n not in _KEPT_PRIVATE]:
             del node.attr[name]
@@ -93,6 +42,18 @@ def clean(graph_def: Any) -> None:
     for function in graph_def.library.function:
         for name in [n for n in function.attr if n in _INLINING_BARRIERS or n.startswith("_input_shapes")]:
             del function.attr[name]
+
+
+def _state_shape(placeholder: Any, producer: int) -> None:
+    """Move what ``_output_shapes`` says into ``shape``, where that is absent or an old graph's empty one."""
+    stated = placeholder.attr["_output_shapes"].list.shape if "_output_shapes" in placeholder.attr else []
+    absent = "shape" not in placeholder.attr
+    # Below this version an empty shape meant an unknown one.
+    unknown = producer < 24 and not placeholder.attr["shape"].shape.dim
+    if (absent or unknown) and stated:
+        placeholder.attr["shape"].shape.CopyFrom(stated[0])
+    elif absent or unknown:
+        placeholder.attr["shape"].shape.unknown_rank = True
 
 
 def inlined(graph_def: Any, fetches: Iterable[str]) -> Any:
@@ -125,7 +86,7 @@ def check_known_ops(graph_def: Any, path: str) -> None:
 
     functions = {function.signature.name for function in graph_def.library.function}
     unknown: dict[str, str] = {}
-    for node in _everywhere(graph_def):
+    for node in all_nodes(graph_def):
         if node.op not in functions and node.op not in unknown and op_def_registry.get(node.op) is None:
             unknown[node.op] = node.name
     if unknown:
@@ -137,9 +98,3 @@ def check_known_ops(graph_def: Any, path: str) -> None:
             hint="no edge format has them either: export the model without them, or cut them off with "
             "--inputs or --outputs",
         )
-
-
-def _everywhere(graph_def: Any) -> Iterator[Any]:
-    yield from graph_def.node
-    for function in graph_def.library.function:
-        yield from function.node_def

@@ -124,7 +124,12 @@ def _way_out(ops: set[str], refusal: RefusedError) -> tuple[str, str]:
             "TFLite has next to no ops on strings and tables",
             "cut behind them with --inputs TENSOR and do that part before the model",
         )
-    if "tf_type.string" in refusal.text:
+    if ops & {"VariableV2", "Variable"}:
+        return (
+            "straight from the SavedModel, variables of TensorFlow 1 cannot be converted",
+            "convert over a frozen graph",
+        )
+    if any(re.search(rf"tf\.{op}\([^)]*string", refusal.text) for op in ops):
         return (
             "it works on strings here, and TFLite has next to no ops on strings",
             "cut behind them with --inputs TENSOR and do that part before the model",

@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgeconv.conversions._graph_editing import BRANCHES, CALLS, LOOPS, split_reference
+from edgeconv.conversions._graph_editing import BRANCHES, CALLS, LOOPS
 from edgeconv.errors import ConversionError
+from edgeconv.runtimes._graph_reading import split_reference
 
 VARIABLE_OPS = ("VarHandleOp", "VariableV2", "Variable")
 _PASSING = {
@@ -24,7 +25,6 @@ _PASSING = {
 }  # fmt: skip
 _SIMPLE = {"ReadVariableOp": "Identity", "ResourceGather": "GatherV2", "ResourceGatherNd": "GatherNd",
            "VariableShape": "Shape"}  # fmt: skip
-_OUTPUT_NAMES = {"ReadVariableOp": "value"}
 _VALUELESS = ("DisableCopyOnRead", "VarIsInitializedOp", "DestroyResourceOp")
 _REFERENCE = 100  # DT_FLOAT_REF is DT_FLOAT + 100, and so on
 
@@ -141,8 +141,8 @@ def _carry(
         return [(_output(node, position, scope), dtype) for position in positions]
     if node.op in BRANCHES or node.op in CALLS:
         return _carry_call(node, positions, dtype, scope, functions, path)
-    if node.attr["T"].type == dtype or not _takes_resource(node):
-        return []  # a reference edge of TF1: the op takes values anyway
+    if not _takes_handle(node):
+        return []  # the op takes the value of a TF1 variable anyway
     raise _refused(node, scope, path)
 
 
@@ -272,7 +272,7 @@ def _producer(reference: str) -> str:
     return reference.split(":")[0].lstrip("^")
 
 
-def _takes_resource(node: Any) -> bool:
+def _takes_handle(node: Any) -> bool:
     from tensorflow.core.framework import types_pb2
     from tensorflow.python.framework import op_def_registry
 

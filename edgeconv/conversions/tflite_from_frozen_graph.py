@@ -14,7 +14,7 @@ from edgeconv.conversions._tflite_converter import Source, array_name, convert_t
 from edgeconv.conversions.base import Conversion, ConversionJob, ConversionResult
 from edgeconv.errors import UsageError
 from edgeconv.formats.base import Contract
-from edgeconv.runtimes._saved_model_reading import all_nodes
+from edgeconv.runtimes._graph_reading import all_nodes
 from edgeconv.runtimes.tensorflow_graph import read_graph
 
 

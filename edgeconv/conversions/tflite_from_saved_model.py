@@ -9,13 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from edgeconv.conversions._graph_editing import check_known_ops
 from edgeconv.conversions._tflite_converter import SIGNATURE, Source, convert_to_tflite
 from edgeconv.conversions.base import Conversion, ConversionJob, ConversionResult
 from edgeconv.errors import ConversionError
 from edgeconv.formats._saved_model_files import find_saved_model
 from edgeconv.formats.base import Contract
 from edgeconv.runtimes._programs import identifier
-from edgeconv.runtimes._saved_model_reading import all_nodes, choose_graph, contract_in, read_saved_model
+from edgeconv.runtimes._saved_model_reading import choose_graph, contract_in, nodes_run, read_saved_model
 from edgeconv.runtimes._tensorflow import as_conversion_error, refuse_untrusted, shape_of
 
 
@@ -31,9 +32,11 @@ def convert(job: ConversionJob) -> ConversionResult:
     proto = read_saved_model(job.source.path)
     graph = choose_graph(proto, job.source.contract, job.options, path)
     contract = contract_in(graph, job.source.contract, job.options, path)
-    refuse_untrusted(all_nodes(graph.graph_def), path, job.options, own_checkpoint=True)
+    running = nodes_run(graph, contract)
+    refuse_untrusted(running, path, job.options)
+    check_known_ops(graph.graph_def, path)
     nodes: dict[str, list[str]] = {}
-    for node in all_nodes(graph.graph_def):
+    for node in running:
         nodes.setdefault(node.op, []).append(node.name)
     signature = contract.signature or SIGNATURE
     definition = _definition(graph, contract, signature, path)

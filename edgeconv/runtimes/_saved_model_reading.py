@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from edgeconv.errors import InvalidModelError, UsageError
 from edgeconv.formats._saved_model_files import find_saved_model
 from edgeconv.formats.base import Contract, TensorSpec
 from edgeconv.formats.saved_model import choose_meta_graph
+from edgeconv.runtimes._graph_reading import all_nodes, pruned, split_reference
 from edgeconv.runtimes._tensorflow import dtype_name, shape_of
 
 _PREFERRED_SIGNATURES = ("serving_default", "predict", "serving")
@@ -96,11 +97,19 @@ def contract_in(graph: Any, contract: Contract | None, options: Mapping[str, Any
     return Contract(inputs=inputs, outputs=outputs, signature=name)
 
 
-def all_nodes(graph_def: Any) -> Iterator[Any]:
-    """Every NodeDef of a GraphDef, those in its functions included."""
-    yield from graph_def.node
-    for function in graph_def.library.function:
-        yield from function.node_def
+def nodes_run(graph: Any, contract: Contract) -> list[Any]:
+    """The NodeDefs that loading the SavedModel and running ``contract`` execute.
+
+    That is what the outputs need, and what initialises the model; not the restoring of its own variables,
+    nor what only saving and training use.
+    """
+    roots = [spec.inner_name for spec in contract.outputs]
+    for key in ("saved_model_main_op", "legacy_init_op"):
+        roots += graph.collection_def[key].node_list.value if key in graph.collection_def else []
+    for key in ("__saved_model_init_op",):
+        if key in graph.signature_def:
+            roots += [info.name for info in graph.signature_def[key].outputs.values()]
+    return list(all_nodes(pruned(graph.graph_def, [split_reference(root)[0] for root in roots])))
 
 
 def variables_prefix(path: Path) -> str:

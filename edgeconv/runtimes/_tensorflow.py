@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 from edgeconv.errors import ConversionError, EdgeconvError, UntrustedModelError, UsageError
-from edgeconv.formats.base import TensorSpec
+from edgeconv.formats.base import Contract, TensorSpec
 
 UNTRUSTED_OPS = frozenset(
     {
@@ -30,21 +31,13 @@ UNTRUSTED_OPS = frozenset(
 _NODE_IN_ERROR = re.compile(r"\{\{(?:function_node|node) ([^}]+)\}\}")
 
 
-_CHECKPOINT_OPS = frozenset(
-    {"Save", "SaveV2", "SaveSlices", "Restore", "RestoreV2", "RestoreSlice", "MergeV2Checkpoints"}
-)
-
-
-def refuse_untrusted(
-    nodes: Iterable[Any], path: str, options: Mapping[str, Any], *, own_checkpoint: bool = False
-) -> None:
+def refuse_untrusted(nodes: Iterable[Any], path: str, options: Mapping[str, Any]) -> None:
     """Refuse NodeDefs that run Python or touch files.
 
     Args:
         nodes: NodeDefs to look at.
         path: of the model, for the error.
         options: the user's options.
-        own_checkpoint: allow the ops by which a SavedModel saves and restores its own variables.
 
     Raises:
         UntrustedModelError: there is one and ``options`` do not say ``trust``; names op and node.
@@ -52,7 +45,7 @@ def refuse_untrusted(
     if options.get("trust"):
         return
     for node in nodes:
-        if node.op in UNTRUSTED_OPS and not (own_checkpoint and node.op in _CHECKPOINT_OPS):
+        if node.op in UNTRUSTED_OPS:
             raise UntrustedModelError(
                 f"the model contains the op {node.op} ('{node.name}'), which runs Python or touches files",
                 where=path,
@@ -153,11 +146,28 @@ def session_config(threads: int) -> Any:
     import tensorflow as tf
 
     config = tf.compat.v1.ConfigProto(
-        intra_op_parallelism_threads=threads, inter_op_parallelism_threads=1, device_count={"GPU": 0}
+        intra_op_parallelism_threads=threads,
+        inter_op_parallelism_threads=1,
+        device_count={"GPU": 0},
+        allow_soft_placement=True,
     )
     config.graph_options.optimizer_options.opt_level = -1  # L0: no folding in the executor either
     config.graph_options.rewrite_options.disable_meta_optimizer = True
     return config
+
+
+def bound(graph: Any, contract: Contract) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs of ``contract`` with the shapes that ``graph`` knows where the contract has none.
+
+    Raises:
+        KeyError: the graph has no such tensor.
+    """
+
+    def completed(spec: TensorSpec) -> TensorSpec:
+        shape = shape_of(graph.get_tensor_by_name(tensor_name(spec)).shape)
+        return replace(spec, shape=shape) if spec.shape is None else spec
+
+    return tuple(map(completed, contract.inputs)), tuple(map(completed, contract.outputs))
 
 
 class GraphSession:

@@ -8,13 +8,13 @@ from typing import Any
 
 from edgeconv.errors import InvalidModelError, UsageError
 from edgeconv.formats.base import Contract
-from edgeconv.runtimes._saved_model_reading import all_nodes
+from edgeconv.runtimes._graph_reading import all_nodes
 from edgeconv.runtimes._tensorflow import (
     GraphSession,
     as_conversion_error,
+    bound,
     refuse_untrusted,
     session_config,
-    tensor_name,
 )
 
 
@@ -51,8 +51,7 @@ class TensorFlowGraphRuntime:
                 tf.graph_util.import_graph_def(graph_def, name="")
             # The session gets its own copy; this one would only take memory.
             graph_def.Clear()
-            for spec in (*contract.inputs, *contract.outputs):
-                graph.get_tensor_by_name(tensor_name(spec))
+            inputs, outputs = bound(graph, contract)
         except KeyError as error:
             raise UsageError(
                 f"the graph has no tensor {error.args[0]}",
@@ -62,7 +61,7 @@ class TensorFlowGraphRuntime:
         except (tf.errors.OpError, ValueError) as error:
             raise as_conversion_error(error, "TensorFlow cannot import the graph", str(path)) from error
         session = tf.compat.v1.Session(graph=graph, config=session_config(threads))
-        return GraphSession(session, contract.inputs, contract.outputs, str(path))
+        return GraphSession(session, inputs, outputs, str(path))
 
 
 def read_graph(path: Path) -> Any:

@@ -14,13 +14,13 @@ from typing import Any
 from edgeconv.errors import InvalidModelError
 from edgeconv.formats._saved_model_files import find_saved_model
 from edgeconv.formats.base import Contract
-from edgeconv.runtimes._saved_model_reading import all_nodes, choose_graph, contract_in, read_saved_model
+from edgeconv.runtimes._saved_model_reading import choose_graph, contract_in, nodes_run, read_saved_model
 from edgeconv.runtimes._tensorflow import (
     GraphSession,
     as_conversion_error,
+    bound,
     refuse_untrusted,
     session_config,
-    tensor_name,
 )
 
 
@@ -48,7 +48,7 @@ class TensorFlowSavedModelRuntime:
         proto = read_saved_model(path)
         graph_def = choose_graph(proto, contract, options, str(path))
         contract = contract_in(graph_def, contract, options, str(path))
-        refuse_untrusted(all_nodes(graph_def.graph_def), str(path), options, own_checkpoint=True)
+        refuse_untrusted(nodes_run(graph_def, contract), str(path), options)
         tags = list(graph_def.meta_info_def.tags)
         del proto, graph_def
         graph = tf.Graph()
@@ -56,8 +56,7 @@ class TensorFlowSavedModelRuntime:
         try:
             with graph.as_default():
                 tf.compat.v1.saved_model.load(session, tags, folder)
-            for spec in (*contract.inputs, *contract.outputs):
-                graph.get_tensor_by_name(tensor_name(spec))
+            inputs, outputs = bound(graph, contract)
         except tf.errors.NotFoundError as error:
             session.close()
             if "Op type not registered" in str(error):
@@ -76,7 +75,7 @@ class TensorFlowSavedModelRuntime:
         except (tf.errors.OpError, ValueError, KeyError, RuntimeError, OSError) as error:
             session.close()
             raise as_conversion_error(error, "TensorFlow cannot load the SavedModel", str(path)) from error
-        return GraphSession(session, contract.inputs, contract.outputs, str(path))
+        return GraphSession(session, inputs, outputs, str(path))
 
 
 RUNTIME = TensorFlowSavedModelRuntime()
