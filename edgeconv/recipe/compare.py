@@ -8,15 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgeconv.comparison.tensor_sources.base import source_kinds
 from edgeconv.errors import UsageError
 from edgeconv.execution.manifest import GateRecord
 from edgeconv.execution.stage import Limits, Stage
 from edgeconv.execution.workers import WorkerPool
-from edgeconv.formats.base import Artifact, Contract, Description, Shape, contract_from_json, to_json
+from edgeconv.formats.base import Artifact, Description, Shape, to_json
 from edgeconv.formats.registry import identify
 from edgeconv.recipe.contracts import source_contract
+from edgeconv.recipe.convert import convert
 from edgeconv.recipe.inputs import gate_tolerances, probes_for
 from edgeconv.recipe.loop import run_in_own_loop
+from edgeconv.recipe.request import ConversionRequest, Target
 from edgeconv.runtimes.registry import runtime_for
 
 _GATE = "edgeconv.comparison.stage:gate"
@@ -82,57 +85,57 @@ def compare(request: ComparisonRequest) -> Comparison:
         UsageError: a path, name or shape is wrong, or the mapping of names is ambiguous.
         ConversionError: one of the two cannot be run.
     """
-    return run_in_own_loop(lambda: _compare(request))
-
-
-async def _compare(request: ComparisonRequest) -> Comparison:
-    reference = _side(request.reference, request, pinned=True)
-    candidate = _side(request.candidate, request, pinned=False)
     with tempfile.TemporaryDirectory(prefix="edgeconv-") as folder:
         scratch = Path(folder)
-        async with WorkerPool(limits=request.limits) as pool:
-            for side in (reference, candidate):
-                pool.warm(side.preload)
-            contract = reference.artifact.contract or candidate.artifact.contract
-            if contract is None:
-                raise UsageError(
-                    "neither of the two says what its inputs and outputs are",
-                    hint="compare with an artifact that does (a SavedModel, TFLite or ONNX file)",
-                )
-            probes = probes_for(
-                contract, request.data, None, request.seed, scratch, also=candidate.artifact.contract
+        inside = _visible(request, scratch) if request.locate else None
+        return run_in_own_loop(lambda: _compare(request, scratch, inside))
+
+
+async def _compare(request: ComparisonRequest, scratch: Path, inside: dict[str, Any] | None) -> Comparison:
+    reference = _side(request.reference, request, pinned=True)
+    candidate = _side(request.candidate, request, pinned=False)
+    async with WorkerPool(limits=request.limits) as pool:
+        for side in (reference, candidate):
+            pool.warm(side.preload)
+        contract = reference.artifact.contract or candidate.artifact.contract
+        if contract is None:
+            raise UsageError(
+                "neither of the two says what its inputs and outputs are",
+                hint="compare with an artifact that does (a SavedModel, TFLite or ONNX file)",
             )
-            first = await pool.run(
-                _stage("run the reference", reference, probes.path, scratch / "reference.npz", {})
-            )
-            tolerances = gate_tolerances(request.tolerance)
-            tolerance = tolerances.get(candidate.artifact.precision, tolerances["int8"])
-            judged: dict[str, Any] = {
-                "reference": request.reference.name,
-                "reference_contract": to_json(reference.artifact.contract) or first.value["contract"],
-                "reference_observation": str(scratch / "reference.npz"),
+        probes = probes_for(
+            contract, request.data, None, request.seed, scratch, also=candidate.artifact.contract
+        )
+        first = await pool.run(
+            _stage("run the reference", reference, probes.path, scratch / "reference.npz", {})
+        )
+        tolerances = gate_tolerances(request.tolerance)
+        tolerance = tolerances.get(candidate.artifact.precision, tolerances["int8"])
+        judged: dict[str, Any] = {
+            "reference": request.reference.name,
+            "reference_contract": to_json(reference.artifact.contract) or first.value["contract"],
+            "reference_observation": str(scratch / "reference.npz"),
+            "tolerance": tolerance,
+            "output_map": dict(request.output_map),
+            "input_map": dict(request.input_map),
+        }
+        second = await pool.run(
+            _stage("run the candidate", candidate, probes.path, scratch / "candidate.npz", judged)
+        )
+        gate = GateRecord.model_validate(second.value["verdict"])
+        divergence = None
+        if request.locate:
+            seen = {
+                "reference": inside
+                or {**to_json(reference.artifact), "contract": judged["reference_contract"]},
+                "candidate": {**to_json(candidate.artifact), "contract": second.value["contract"]},
+                "probes": str(probes.path),
+                "probes_contract": judged["reference_contract"],
                 "tolerance": tolerance,
-                "output_map": dict(request.output_map),
+                "outputs": {o.reference_name: o.name for o in gate.outputs if o.name and o.reference_name},
                 "input_map": dict(request.input_map),
             }
-            second = await pool.run(
-                _stage("run the candidate", candidate, probes.path, scratch / "candidate.npz", judged)
-            )
-            gate = GateRecord.model_validate(second.value["verdict"])
-            divergence = None
-            if request.locate:
-                located = await pool.run(
-                    _locate_stage(
-                        reference,
-                        candidate,
-                        contract_from_json(judged["reference_contract"]),
-                        contract_from_json(second.value["contract"]),
-                        probes.path,
-                        tolerance,
-                        scratch,
-                    )
-                )
-                divergence = located.value
+            divergence = (await pool.run(_locate_stage(seen, scratch))).value
     return Comparison(gate, candidate.artifact.precision, divergence)
 
 
@@ -179,24 +182,40 @@ def _stage(name: str, side: _Side, probes: Path, observation: Path, judged: Mapp
     )
 
 
-def _locate_stage(
-    reference: _Side,
-    candidate: _Side,
-    reference_contract: Contract | None,
-    candidate_contract: Contract | None,
-    probes: Path,
-    tolerance: Mapping[str, Any],
-    scratch: Path,
-) -> Stage:
+def _visible(request: ComparisonRequest, scratch: Path) -> dict[str, Any] | None:
+    """The reference as its frozen graph, where the tensors inside it cannot be seen otherwise."""
+    part = identify(request.reference)
+    if part.name in source_kinds():
+        return None
+    options = {name: value for name, value in request.options.items() if value is not None}
+    manifest, folder = convert(
+        ConversionRequest(
+            model=request.reference,
+            output=scratch / "reference",
+            to=(Target("frozen_graph", "fp32"),),
+            shapes=request.shapes,
+            signature=options.get("signature"),
+            tags=tuple(options["tags"]) if "tags" in options else None,
+            model_builder=options.get("model_builder"),
+            trust=bool(options.get("trust")),
+        ),
+        lambda event: None,
+    )
+    if not manifest.passed:
+        raise UsageError(
+            f"the tensors inside a {part.name} can be seen in its frozen graph only, which could not be made",
+            where=str(request.reference),
+            hint=f"see why: edgeconv convert {request.reference} --to frozen_graph",
+        )
+    record = manifest.artifact("frozen_graph.fp32")
+    return {"path": str(folder / record.path), "format": record.format, "contract": record.contract}
+
+
+def _locate_stage(payload: Mapping[str, Any], scratch: Path) -> Stage:
     return Stage(
         name="locate the first diverging tensor",
         call=_LOCATE,
-        payload={
-            "reference": {**to_json(reference.artifact), "contract": to_json(reference_contract)},
-            "candidate": {**to_json(candidate.artifact), "contract": to_json(candidate_contract)},
-            "probes": str(probes),
-            "tolerance": dict(tolerance),
-        },
-        preload=tuple(dict.fromkeys((*reference.preload, *candidate.preload))),
+        payload=payload,
+        preload=runtime_for(payload["reference"]["format"]).preload,
         log=scratch / "locate.log",
     )
