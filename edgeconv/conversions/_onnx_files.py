@@ -127,8 +127,13 @@ def refusal(message: str, path: Path, what: str) -> ConversionError:
     )
 
 
-def contract_in_file(contract: Contract, path: Path, *, ort: bool = False) -> Contract:
+def contract_in_file(contract: Contract, path: Path, *, named: bool = True) -> Contract:
     """``contract`` with element types as the file at ``path`` has them.
+
+    Args:
+        contract: of the source.
+        path: the new ONNX or ORT file.
+        named: whether its tensors have the logical names; else those that the source had.
 
     Raises:
         ConversionError: the file lacks an input or output of the contract.
@@ -137,9 +142,11 @@ def contract_in_file(contract: Contract, path: Path, *, ort: bool = False) -> Co
     types = {value.name: _dtype(value.type) for value in (*session.get_inputs(), *session.get_outputs())}
 
     def told(spec: TensorSpec) -> TensorSpec:
-        if spec.name not in types:
+        present = spec.name if named else spec.inner_name
+        if present not in types:
             raise ConversionError(f"'{spec.name}' was lost in the conversion", where=str(path))
-        return replace(spec, tensor=None, dtype=types[spec.name] or spec.dtype, quantization=None)
+        tensor = None if present == spec.name else present
+        return replace(spec, tensor=tensor, dtype=types[present] or spec.dtype, quantization=None)
 
     return replace(
         contract,

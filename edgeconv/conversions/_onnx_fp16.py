@@ -26,6 +26,7 @@ def to_fp16(model: Any, path: Path) -> tuple[Any, list[str]]:
     """
     from onnxruntime.transformers import float16
 
+    _leave_out_empty_inputs(model)
     kept: dict[str, list[str]] = {}
     too_large = _too_large(model)
     for index, node in enumerate(model.graph.node):
@@ -47,7 +48,7 @@ def to_fp16(model: Any, path: Path) -> tuple[Any, list[str]]:
             why=f"{type(error).__name__}: {str(error)[:400]}",
             hint="keep the model in fp32",
         ) from error
-    _restore_absent_inputs(converted)
+    _join_islands(converted)
     notes = [
         f"{', '.join(nodes)} stayed in float32: '{name}' reaches {too_large[name]:g}, beyond float16's 65504"
         for name, nodes in sorted(kept.items())
@@ -55,18 +56,38 @@ def to_fp16(model: Any, path: Path) -> tuple[Any, list[str]]:
     return converted, notes
 
 
-def _restore_absent_inputs(model: Any) -> None:
-    """The converter puts a cast before an optional input that is not there, which makes it be there."""
-    graph = model.graph
-    absent = {node.output[0] for node in graph.node if node.op_type == "Cast" and not node.input[0]}
-    if not absent:
-        return
-    for node in graph.node:
+def _leave_out_empty_inputs(model: Any) -> None:
+    """An empty ``roi`` or ``scales`` of a Resize is left out: behind a cast it would count as given."""
+    empty = {tensor.name for tensor in model.graph.initializer if 0 in tensor.dims}
+    for node in model.graph.node:
+        if node.op_type == "Resize" and node.domain in ("", "ai.onnx"):
+            for position in (1, 2):
+                if len(node.input) > position and node.input[position] in empty:
+                    node.input[position] = ""
+
+
+def _join_islands(model: Any) -> None:
+    """Between two nodes that stayed in single a value stays in single too: in half it might overflow."""
+    from onnx import TensorProto
+
+    single = {v.name for v in model.graph.value_info if v.type.tensor_type.elem_type == TensorProto.FLOAT}
+    wide: dict[str, str] = {}
+    skips: dict[str, str] = {}
+    for node in model.graph.node:
+        if node.op_type != "Cast":
+            continue
+        to = next(a.i for a in node.attribute if a.name == "to")
+        if to == TensorProto.FLOAT16 and node.input[0] in single:
+            wide[node.output[0]] = node.input[0]
+    for node in model.graph.node:
+        narrow = node.op_type == "Cast" and node.input[0] in wide
+        if narrow and next(a.i for a in node.attribute if a.name == "to") == TensorProto.FLOAT:
+            skips[node.output[0]] = wide[node.input[0]]
+    outputs = {value.name for value in model.graph.output}
+    for node in model.graph.node:
         for position, name in enumerate(node.input):
-            if name in absent:
-                node.input[position] = ""
-    for node in [node for node in graph.node if node.op_type == "Cast" and not node.input[0]]:
-        graph.node.remove(node)
+            if name in skips and name not in outputs:
+                node.input[position] = skips[name]
 
 
 def _too_large(model: Any) -> dict[str, float]:

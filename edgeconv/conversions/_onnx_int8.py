@@ -13,7 +13,17 @@ from typing import Any
 
 from edgeconv.errors import ConversionError
 
-FLOAT_OPS = frozenset({"Softmax", "LayerNormalization", "InstanceNormalization", "CumSum", "TopK", "ArgMax"})
+FLOAT_OPS = frozenset(
+    {
+        "Softmax",
+        "LayerNormalization",
+        "InstanceNormalization",
+        "BatchNormalization",
+        "CumSum",
+        "TopK",
+        "ArgMax",
+    }
+)
 """Quantizable, but little work and much accuracy: a softmax over a thousand classes in steps of 1/255."""
 
 _FUSED_ACTIVATIONS = ("Relu", "Clip")

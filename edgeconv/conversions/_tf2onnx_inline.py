@@ -6,7 +6,7 @@ Before::
 
 After::
 
-    x ─▶ call/conv ─▶ call/relu ─▶ y
+    x ─▶ call/conv ─▶ call/relu ─▶ IdentityN ─▶ y
 
 tf2onnx leaves a call that its own grappler pass did not inline (a function marked ``_noinline``, or
 compiled by XLA) as an op of that name in the ONNX file, which no runtime takes.
@@ -65,38 +65,32 @@ def _callee(node: Any, library: dict[str, Any]) -> str | None:
 
 
 def _inline_once(graph: Any, library: dict[str, Any]) -> None:
-    renamed: dict[str, str] = {}
     kept: list[Any] = []
     for node in graph.node:
         name = _callee(node, library)
         if name is None:
             kept.append(node)
             continue
-        nodes, outputs = _body(node, library[name], graph)
+        nodes, outputs = _body(node, library[name])
         kept.extend(nodes)
-        for index, output in enumerate(outputs):
-            renamed[f"{node.name}:{index}"] = output
-        # A control dependency on the call becomes one on a node that its body certainly has.
-        if nodes:
-            renamed[f"^{node.name}"] = f"^{nodes[0].name}"
+        if outputs:
+            kept.append(_joint(node, outputs, library[name]))
     copies = [type(node).FromString(node.SerializeToString()) for node in kept]
-    for node in copies:
-        for index, name in enumerate(node.input):
-            node.input[index] = _resolve(name, renamed)
     del graph.node[:]
     graph.node.extend(copies)
 
 
-def _resolve(name: str, renamed: dict[str, str]) -> str:
-    for _ in range(_MAXIMUM_DEPTH):
-        key = name if name.startswith("^") or ":" in name else f"{name}:0"
-        if key not in renamed:
-            return name
-        name = renamed[key]
-    return name
+def _joint(call: Any, outputs: list[str], function: Any) -> Any:
+    """A node of the call's name with the call's outputs, for whoever names them (a contract, say)."""
+    joint = type(call)(name=call.name, op="IdentityN", input=outputs)
+    types = joint.attr["T"].list.type
+    for index, argument in enumerate(function.signature.output_arg):
+        given = call.attr["Tout"].list.type
+        types.append(given[index] if index < len(given) else argument.type)
+    return joint
 
 
-def _body(call: Any, function: Any, graph: Any) -> tuple[list[Any], list[str]]:
+def _body(call: Any, function: Any) -> tuple[list[Any], list[str]]:
     """The nodes of one call, renamed under the call's name, and the tensors that it returns."""
     from tensorflow.python.framework import function_def_to_graph
 

@@ -96,31 +96,29 @@ def _expm1(graph: Any, node: Any, nodes: dict[str, Any]) -> bool:
     return True
 
 
-def _zero_where_zero(graph: Any, node: Any, value: str, tested: str) -> None:
-    """``node`` becomes ``value``, and 0 where ``tested`` is 0; the shape is that of ``value``."""
+def _where_zero(graph: Any, node: Any, tested: str, constant: float, value: str) -> str:
+    """``value``, but ``constant`` where ``tested`` is 0: no NaN is made, so none has to be taken back."""
     dtype = node.attr["T"].type
     zero = _scalar(graph, f"{node.name}/zero", 0.0, dtype)
+    other = _scalar(graph, f"{node.name}/instead", constant, dtype)
     is_zero = _add(graph, f"{node.name}/is_zero", "Equal", [tested, zero], dtype)
-    _become(node, "SelectV2", [is_zero, zero, value])
+    return _add(graph, f"{node.name}/safe", "SelectV2", [is_zero, other, value], dtype)
 
 
 def _xlogy(graph: Any, node: Any, nodes: dict[str, Any]) -> bool:
-    dtype = node.attr["T"].type
-    log = _add(graph, f"{node.name}/log", "Log", [node.input[1]], dtype)
-    product = _add(graph, f"{node.name}/product", "Mul", [node.input[0], log], dtype)
-    _zero_where_zero(graph, node, product, node.input[0])
+    safe = _where_zero(graph, node, node.input[0], 1.0, node.input[1])
+    log = _add(graph, f"{node.name}/log", "Log", [safe], node.attr["T"].type)
+    _become(node, "Mul", [node.input[0], log])
     return True
 
 
 def _xdivy(graph: Any, node: Any, nodes: dict[str, Any]) -> bool:
-    quotient = _add(graph, f"{node.name}/quotient", "RealDiv", list(node.input[:2]), node.attr["T"].type)
-    _zero_where_zero(graph, node, quotient, node.input[0])
+    _become(node, "RealDiv", [node.input[0], _where_zero(graph, node, node.input[0], 1.0, node.input[1])])
     return True
 
 
 def _mul_no_nan(graph: Any, node: Any, nodes: dict[str, Any]) -> bool:
-    product = _add(graph, f"{node.name}/product", "Mul", list(node.input[:2]), node.attr["T"].type)
-    _zero_where_zero(graph, node, product, node.input[1])
+    _become(node, "Mul", [_where_zero(graph, node, node.input[1], 0.0, node.input[0]), node.input[1]])
     return True
 
 

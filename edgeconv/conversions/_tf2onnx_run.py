@@ -174,8 +174,8 @@ def refuse_unknown_ops(model: Any, path: Path, log: Sequence[str] = ()) -> None:
     last = _last_of_front_end(model.graph)
     if last is not None:
         hint = (
-            f"{last.op_type} {FRONT_END_OPS[last.op_type]}, which belongs before the model: cut behind it with "
-            f"--inputs {last.output[0]} and do that part outside"
+            f"{last.op_type} {FRONT_END_OPS[last.op_type]}, which belongs before the model: cut behind it "
+            f"with --inputs {last.output[0]} and do that part outside"
         )
     elif any(op.startswith(("TensorList", "TensorArray")) for op in unknown):
         hint = (

@@ -12,6 +12,7 @@ def convert(job: ConversionJob) -> ConversionResult:
     """See :data:`CONVERSION`; raises UsageError where int8 is asked for without samples."""
     from edgeconv.conversions import _onnx_files as files
     from edgeconv.surgery.onnx_initializers import take_initializers, write_model
+    from edgeconv.surgery.onnx_remove_unused import remove_unused
     from edgeconv.surgery.onnx_sort_nodes import sort_nodes
 
     contract = job.source.contract
@@ -36,9 +37,10 @@ def convert(job: ConversionJob) -> ConversionResult:
     model.ir_version = min(model.ir_version, files.IR_VERSION)
     constants = take_initializers(model)
     sort_nodes(model)
+    remove_unused(model, constants)
     write_model(model, constants, job.destination)
     files.prove_loads(job.destination)
-    return ConversionResult(files.contract_in_file(contract, job.destination), tuple(notes))
+    return ConversionResult(files.contract_in_file(contract, job.destination, named=False), tuple(notes))
 
 
 CONVERSION = Conversion(

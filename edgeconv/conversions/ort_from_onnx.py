@@ -24,7 +24,7 @@ def convert(job: ConversionJob) -> ConversionResult:
         raise UsageError(f"unknown level of optimisation '{level}'", hint=f"choose from {', '.join(LEVELS)}")
     files.open_session(job.source.path, save_to=job.destination, level=level)
     notes = ("optimised for the processor of this machine",) if level == "all" else ()
-    return ConversionResult(files.contract_in_file(contract, job.destination), notes)
+    return ConversionResult(files.contract_in_file(contract, job.destination, named=False), notes)
 
 
 CONVERSION = tuple(
