@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from edgeconv.formats._graph_values import values_of
 from edgeconv.formats._graph_view import GraphView
-from edgeconv.formats._tensor_types import shape_of
 from edgeconv.formats.base import Shape
 
-_LARGEST_CONSTANT = 64
-"""Constants of more elements are weights, not shapes, and are not read."""
 _SAME = frozenset(
     {
         "Identity",
@@ -116,13 +114,16 @@ class Shapes:
         rule = _RULES.get(node.op)
         return None if rule is None else rule(self, node, inputs)
 
-    def constant(self, node: Any, index: int) -> list[int] | None:
-        """The small integers that a constant input of ``node`` holds; ``None`` if it is not constant."""
+    def values(self, node: Any, index: int) -> list[int | None] | None:
+        """The small integers that an input of ``node`` holds, as far as they are known."""
         sources = self._view.data_inputs(node.name)
-        if index >= len(sources):
-            return None
-        const = self._view.resolve_constant(sources[index][0])
-        return None if const is None else integers(const.attr["value"].tensor)
+        return values_of(self._view, *sources[index], self.of) if index < len(sources) else None
+
+    def constant(self, node: Any, index: int) -> list[int] | None:
+        """The small integers that an input of ``node`` holds; ``None`` if one of them is not known."""
+        found = self.values(node, index)
+        known = [value for value in found or () if value is not None]
+        return known if found is not None and len(known) == len(found) else None
 
     def _reduced(self, node: Any, inputs: list[Shape | None]) -> Shape | None:
         axes = self.constant(node, 1)
@@ -153,29 +154,6 @@ def broadcast(one: Shape | None, two: Shape | None) -> Shape | None:
         else:
             return None
     return tuple(found)
-
-
-def integers(tensor: Any) -> list[int] | None:
-    """The values of a small int32 or int64 ``TensorProto``; ``None`` for anything else."""
-    if tensor.dtype not in (3, 9):
-        return None
-    count = 1
-    for size in shape_of(tensor.tensor_shape) or ():
-        count *= size or 0
-    if count > _LARGEST_CONSTANT:
-        return None
-    width = 4 if tensor.dtype == 3 else 8
-    if tensor.tensor_content:
-        data = tensor.tensor_content
-        if len(data) != count * width:
-            return None
-        return [
-            int.from_bytes(data[i : i + width], "little", signed=True) for i in range(0, len(data), width)
-        ]
-    values = [int(v) for v in (tensor.int_val if tensor.dtype == 3 else tensor.int64_val)]
-    if not values:
-        return [0] * count
-    return values + [values[-1]] * (count - len(values)) if len(values) <= count else None
 
 
 def _window(size: int | None, kernel: int, stride: int, dilation: int, padding: bytes) -> int | None:
@@ -226,8 +204,8 @@ def _pool(shapes: Shapes, node: Any, inputs: list[Shape | None]) -> Shape | None
 
 
 def _transposed(shapes: Shapes, node: Any, inputs: list[Shape | None]) -> Shape | None:
-    sizes = shapes.constant(node, 0)
-    return None if sizes is None else tuple(None if size < 0 else size for size in sizes)
+    sizes = shapes.values(node, 0)
+    return None if sizes is None else tuple(sizes)
 
 
 def _matmul(shapes: Shapes, node: Any, inputs: list[Shape | None]) -> Shape | None:
@@ -243,18 +221,29 @@ def _matmul(shapes: Shapes, node: Any, inputs: list[Shape | None]) -> Shape | No
 
 
 def _reshape(shapes: Shapes, node: Any, inputs: list[Shape | None]) -> Shape | None:
-    wanted = shapes.constant(node, 1)
-    if wanted is None:
-        return None
+    wanted = shapes.values(node, 1)
     shape = inputs[0]
-    if -1 in wanted and shape is not None and None not in shape and wanted.count(-1) == 1:
-        total, rest = 1, 1
-        for size in shape:
-            total *= size or 0
-        for size in wanted:
-            rest *= size if size != -1 else 1
-        return tuple(total // rest if size == -1 and rest else size for size in wanted)
-    return tuple(None if size < 0 else size for size in wanted)
+    if wanted is None or wanted.count(-1) > 1:
+        return None
+    if -1 not in wanted:
+        return tuple(wanted)
+    if shape is None:
+        return tuple(None if size == -1 else size for size in wanted)
+    # An open batch on both sides cancels out.
+    before, after = list(shape), [size for size in wanted if size != -1]
+    if None in before and None in after:
+        before.remove(None)
+        after.remove(None)
+    if None in before or None in after:
+        return tuple(None if size == -1 else size for size in wanted)
+    total, rest = 1, 1
+    for size in before:
+        total *= size or 0
+    for size in after:
+        rest *= size or 0
+    if rest == 0 or total % rest:
+        return None
+    return tuple(total // rest if size == -1 else size for size in wanted)
 
 
 def _concat(shapes: Shapes, node: Any, inputs: list[Shape | None]) -> Shape | None:
