@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import io
 import json
+import shutil
+import subprocess
+import sys
+import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any
 
 from edgeconv.errors import InvalidModelError
+from edgeconv.formats import _hdf5_reader
 from edgeconv.formats._tensor_types import FLOATS
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 ZIP_MAGIC = b"PK\x03\x04"
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _JSON_LIMIT = 256 * 2**20
-_MOST_OBJECTS = 1_000_000
-# What h5py raises on damaged files, seen by flipping bytes of real ones.
-HDF5_ERRORS = (
-    OSError,
-    RuntimeError,
-    KeyError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    MemoryError,
-)
+_SECONDS = 60
 _ZIP_ERRORS = (zipfile.BadZipFile, zipfile.LargeZipFile, OSError, ValueError, NotImplementedError, zlib.error)
 _ZIP_MORE = (RuntimeError, EOFError, KeyError, OverflowError, UnicodeDecodeError)
 
@@ -52,6 +45,16 @@ class Weight:
         return count
 
 
+@dataclass(frozen=True, slots=True)
+class Hdf5Contents:
+    """What is in an HDF5 file: text attributes of the root and of ``model_weights``, and the weights."""
+
+    attributes: Mapping[str, str | None]
+    weights_attributes: Mapping[str, str | None]
+    has_model_weights: bool
+    weights: tuple[Weight, ...]
+
+
 def hdf5_offset(head: bytes) -> int | None:
     """Where in the head the HDF5 signature stands: at 0, or at 512, 1024, … behind a user block."""
     for offset in (0, 512, 1024, 2048):
@@ -60,66 +63,43 @@ def hdf5_offset(head: bytes) -> int | None:
     return None
 
 
-@contextmanager
-def open_hdf5(source: Path | BinaryIO, where: Path) -> Iterator[Any]:
-    """An open ``h5py.File``.
+def read_hdf5(path: Path, where: Path, offset: int = 0, size: int = 0) -> Hdf5Contents:
+    """What is in the HDF5 file at ``path``, or in ``size`` bytes of it from ``offset`` on.
+
+    A process of its own reads it, because the HDF5 library can crash on a damaged file.
 
     Raises:
-        InvalidModelError: truncated or corrupt.
+        InvalidModelError: truncated or corrupt; ``where`` is the file it names.
     """
-    import h5py
-
+    command = [sys.executable, "-P", str(Path(_hdf5_reader.__file__)), str(path), str(offset), str(size)]
     try:
-        with h5py.File(source if not isinstance(source, Path) else str(source), "r") as file:
-            yield file
-    except HDF5_ERRORS as error:
-        cut = "truncated" in str(error)
-        raise InvalidModelError(
-            "the HDF5 file is truncated" if cut else "the HDF5 file is truncated or corrupt",
-            where=str(where),
-            why=_first_line(error),
-            hint="copy or save the model again",
-        ) from error
+        result = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise _damaged(where, f"reading its list of contents took more than {_SECONDS} s") from error
+    if result.returncode < 0:
+        raise _damaged(where, "it crashes the HDF5 library")
+    try:
+        found = json.loads(result.stdout)
+    except ValueError as error:
+        lines = result.stderr.decode("utf-8", errors="replace").strip().splitlines()
+        raise _damaged(where, lines[-1][:160] if lines else "it could not be read") from error
+    if "error" in found:
+        raise _damaged(where, found["error"])
+    return Hdf5Contents(
+        attributes=found["attributes"],
+        weights_attributes=found["weights_attributes"],
+        has_model_weights=found["has_model_weights"],
+        weights=tuple(Weight(name, dtype, tuple(shape)) for name, dtype, shape in found["weights"]),
+    )
 
 
-def text_attribute(file: Any, name: str) -> str | None:
-    """A text attribute of a group, written as bytes or text; ``None`` if it is absent or no text."""
-    if name not in file.attrs:
-        return None
-    value = file.attrs[name]
-    if isinstance(value, bytes):
-        return value.decode("utf-8", errors="replace")
-    return value if isinstance(value, str) else None
-
-
-def weights_below(group: Any, prefix: str = "") -> Iterator[Weight]:
-    """All data sets below a group. Links are not followed out of the file, and each object counts once.
-
-    Raises:
-        ValueError: there are absurdly many.
-    """
-    import h5py
-
-    seen: set[Any] = set()
-    todo = [(prefix, group)]
-    while todo:
-        path, current = todo.pop()
-        for name in current:
-            link = current.get(name, getlink=True)
-            if not isinstance(link, h5py.HardLink):
-                continue
-            child = current[name]
-            info = h5py.h5o.get_info(child.id)
-            if (info.fileno, info.addr) in seen:
-                continue
-            seen.add((info.fileno, info.addr))
-            if len(seen) > _MOST_OBJECTS:
-                raise ValueError("it holds more objects than any model")
-            inner = f"{path}/{name}" if path else str(name)
-            if isinstance(child, h5py.Dataset):
-                yield Weight(inner, str(child.dtype), tuple(int(size) for size in child.shape or ()))
-            elif isinstance(child, h5py.Group):
-                todo.append((inner, child))
+def _damaged(where: Path, why: str) -> InvalidModelError:
+    return InvalidModelError(
+        "the HDF5 file is truncated" if "truncated" in why else "the HDF5 file is truncated or corrupt",
+        where=str(where),
+        why=why,
+        hint="copy or save the model again",
+    )
 
 
 @contextmanager
@@ -191,38 +171,32 @@ def parse_json(data: bytes | str, name: str, where: Path) -> dict[str, Any]:
     return value
 
 
-@contextmanager
-def open_weights(archive: zipfile.ZipFile, path: Path) -> Iterator[BinaryIO]:
-    """The weights file in the archive, seekable, without unpacking it where it is stored as it is.
+def read_weights(archive: zipfile.ZipFile, path: Path) -> Hdf5Contents:
+    """What is in the weights file of the archive; it is unpacked only where it is compressed.
 
     Raises:
-        InvalidModelError: its bytes lie outside the archive, or it is too large to unpack.
+        InvalidModelError: truncated or corrupt, or its size is impossible.
     """
     info = archive.getinfo(WEIGHTS)
-    if info.compress_type != zipfile.ZIP_STORED:
-        # Deflate gives at most about a thousandfold.
-        if info.file_size > 1032 * max(info.compress_size, 1) + 1024:
-            raise InvalidModelError(
-                f"'{WEIGHTS}' claims an impossible size", where=str(path), hint="do not use this model"
-            )
-        import tempfile
-
-        with archive.open(WEIGHTS) as packed, tempfile.TemporaryFile() as unpacked:
-            while chunk := packed.read(2**20):
-                unpacked.write(chunk)
-            unpacked.seek(0)
-            yield unpacked
-        return
-    with path.open("rb") as stream:
-        stream.seek(info.header_offset)
-        header = stream.read(30)
+    if info.compress_type == zipfile.ZIP_STORED:
+        with path.open("rb") as stream:
+            stream.seek(info.header_offset)
+            header = stream.read(30)
         if len(header) < 30 or not header.startswith(ZIP_MAGIC):
             raise InvalidModelError(
                 f"'{WEIGHTS}' lies outside the archive", where=str(path), hint="copy the model again"
             )
-        start = info.header_offset + 30 + int.from_bytes(header[26:28], "little")
-        start += int.from_bytes(header[28:30], "little")
-        yield io.BufferedReader(_Window(stream, start, info.file_size))
+        names = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+        return read_hdf5(path, path, info.header_offset + 30 + names, info.file_size)
+    # Deflate gives at most about a thousandfold.
+    if info.file_size > 1032 * max(info.compress_size, 1) + 1024:
+        raise InvalidModelError(
+            f"'{WEIGHTS}' claims an impossible size", where=str(path), hint="do not use this model"
+        )
+    with archive.open(WEIGHTS) as packed, tempfile.NamedTemporaryFile(suffix=".h5") as unpacked:
+        shutil.copyfileobj(packed, unpacked, 2**20)
+        unpacked.flush()
+        return read_hdf5(Path(unpacked.name), path)
 
 
 def is_parameter(weight: Weight) -> bool:
@@ -233,36 +207,6 @@ def is_parameter(weight: Weight) -> bool:
     if any(part.startswith("seed_generator") for part in parts):
         return False
     return weight.dtype in FLOATS or weight.dtype in ("int8", "uint8", "int4", "|V2")
-
-
-class _Window(io.RawIOBase):
-    """A part of a file as a file of its own."""
-
-    def __init__(self, stream: BinaryIO, start: int, size: int) -> None:
-        self._stream, self._start, self._size, self._position = stream, start, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = max(0, base + offset)
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        count = max(0, min(len(view), self._size - self._position))
-        self._stream.seek(self._start + self._position)
-        data = self._stream.read(count)
-        view[: len(data)] = data
-        self._position += len(data)
-        return len(data)
 
 
 def _first_line(error: BaseException) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,6 @@ from typing import Any
 from edgeconv.errors import InvalidModelError
 from edgeconv.formats._keras_archive import (
     CONFIG,
-    HDF5_ERRORS,
     METADATA,
     WEIGHTS,
     ZIP_MAGIC,
@@ -19,12 +19,10 @@ from edgeconv.formats._keras_archive import (
     hdf5_offset,
     is_parameter,
     json_member,
-    open_hdf5,
-    open_weights,
     open_zip,
     parse_json,
-    text_attribute,
-    weights_below,
+    read_hdf5,
+    read_weights,
 )
 from edgeconv.formats._keras_config import (
     ConfigError,
@@ -39,7 +37,6 @@ from edgeconv.formats.base import Description, Signature
 
 _NEWEST_KERAS = 3
 _WITH_STATISTICS = ("BatchNormalization", "Normalization", "SpectralNormalization")
-_WEIGHT_MARKS = ("layer_names", "weight_names")
 
 
 class KerasFile:
@@ -122,24 +119,17 @@ def read_model_config(path: Path) -> dict[str, Any]:
 
 
 def _from_hdf5(path: Path) -> tuple[dict[str, Any], dict[str, Any], list[Weight]]:
-    with open_hdf5(path, path) as file:
-        text = text_attribute(file, "model_config")
-        facts: dict[str, Any] = {
-            "keras_version": text_attribute(file, "keras_version"),
-            "backend": text_attribute(file, "backend"),
-            "compiled": "training_config" in file.attrs,
-        }
-        if text is None:
-            inner = file.get("model_weights", file)
-            raise _weights_only(
-                path, text_attribute(inner, "keras_version"), sum(1 for _ in weights_below(inner))
-            )
-        root = file.get("model_weights")
-        if root is not None:
-            for name in ("keras_version", "backend"):
-                facts[name] = facts[name] or text_attribute(root, name)
-        weights = list(weights_below(root)) if root is not None else []
+    found = read_hdf5(path, path)
+    text = found.attributes.get("model_config")
+    facts: dict[str, Any] = {
+        name: found.attributes.get(name) or found.weights_attributes.get(name)
+        for name in ("keras_version", "backend")
+    }
+    if text is None:
+        raise _weights_only(path, facts["keras_version"], len(found.weights))
+    facts["compiled"] = "training_config" in found.attributes
     facts["keras_version"] = _checked_version(facts["keras_version"] or "1", path)
+    weights = list(found.weights) if found.has_model_weights else []
     return parse_json(text, "model_config", path), facts, weights
 
 
@@ -147,8 +137,7 @@ def _from_zip(path: Path) -> tuple[dict[str, Any], dict[str, Any], list[Weight]]
     with open_zip(path) as archive:
         names = archive.namelist()
         if CONFIG not in names and WEIGHTS in names:
-            with open_weights(archive, path) as stream, open_hdf5(stream, path) as file:
-                raise _weights_only(path, None, sum(1 for _ in weights_below(file)))
+            raise _weights_only(path, None, len(read_weights(archive, path).weights))
         model = json_member(archive, CONFIG, path)
         facts = json_member(archive, METADATA, path) if METADATA in names else {}
         version = facts.get("keras_version")
@@ -162,8 +151,7 @@ def _from_zip(path: Path) -> tuple[dict[str, Any], dict[str, Any], list[Weight]]
                 why=f"it holds {', '.join(sorted(names)[:6])}",
                 hint="save the model again; weights in other forms are not read",
             )
-        with open_weights(archive, path) as stream, open_hdf5(stream, path) as file:
-            weights = list(weights_below(file))
+        weights = list(read_weights(archive, path).weights)
     return model, facts, weights
 
 
@@ -191,19 +179,21 @@ def _checked_version(version: str, path: Path) -> str:
 
 
 def _hdf5_is_keras(path: Path) -> float:
-    import h5py
+    """By the names of Keras's attributes and groups, which HDF5 stores as plain text.
 
+    The file is not opened as HDF5: the library can crash on a damaged one.
+    """
     try:
-        with h5py.File(path, "r") as file:
-            if "model_config" in file.attrs:
+        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if data.find(b"model_config") >= 0:
                 return 1.0
-            if any(mark in file.attrs for mark in _WEIGHT_MARKS) or "model_weights" in file:
+            if data.find(b"keras_version") >= 0 or data.find(b"layer_names") >= 0:
                 return 0.8
-            keras3 = "layers" in file or "_layer_checkpoint_dependencies" in file or "vars" in file
-            return 0.6 if keras3 or "keras_version" in file.attrs else 0.0
-    except HDF5_ERRORS:
-        # Damaged: nobody else reads HDF5, so this format says what is wrong with it.
-        return 0.5
+            if data.find(b"_layer_checkpoint_dependencies") >= 0:
+                return 0.8
+            return 0.5 if data.find(b"vars\0") >= 0 and data.find(b"layers\0") >= 0 else 0.0
+    except (OSError, ValueError):
+        return 0.0
 
 
 def _zip_is_keras(path: Path, head: bytes) -> float:

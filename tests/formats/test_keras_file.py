@@ -168,7 +168,8 @@ def test_archives_that_escape_and_versions_from_the_future_are_refused(tmp_path:
         FORMAT.describe(write_zip(tmp_path / "b.keras", FUNCTIONAL, version="4.0.0"))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.slow
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     cut=st.integers(0, 20_000),
     flips=st.lists(st.tuples(st.integers(0, 20_000), st.integers(1, 255)), max_size=3),
