@@ -27,18 +27,19 @@ __all__ = [
 ]
 
 _QUANTIZED = frozenset({"int8", "uint8", "int16", "uint16", "int4", "uint4"})
-# First TensorFlow release that wrote each GraphDef version (TF_GRAPH_DEF_VERSION in core/public/version.h
-# of the release). From 27 on the number counts days since the end of 2018 plus a constant.
+# First GraphDef version of each era, as files that state both numbers show it (SavedModels and metagraphs
+# of 1.0 to 2.21). The version counts incompatible changes up to 27 and grows by the day after it.
 _ERAS = (
-    (1, "TensorFlow 0.5 to 0.8"),
-    (9, "TensorFlow 0.9 to 0.11"),
-    (15, "TensorFlow 0.12"),
-    (21, "TensorFlow 1.0 to 1.2"),
-    (24, "TensorFlow 1.3 to 1.7"),
-    (26, "TensorFlow 1.8 to 1.12"),
-    (27, "TensorFlow 1.13 to 1.15"),
-    (134, "TensorFlow 1.15 or 2.0 to 2.2"),
-    (400, "TensorFlow 2.2 or later"),
+    (1, "TensorFlow 0.11 or older"),
+    (12, "TensorFlow 0.12"),
+    (20, "TensorFlow 1.0 to 1.2"),
+    (24, "TensorFlow 1.2 to 1.4"),
+    (26, "TensorFlow 1.5 to 1.10"),
+    (27, "TensorFlow 1.11 to 1.13"),
+    (28, "TensorFlow 1.13 to 2.1"),
+    (400, "TensorFlow 2.2 to 2.5"),
+    (750, "TensorFlow 2.6 to 2.13"),
+    (1500, "TensorFlow 2.14 or later"),
 )
 
 

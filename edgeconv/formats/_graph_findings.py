@@ -140,7 +140,10 @@ def _pipelines(nodes: list[tuple[str, Any]]) -> list[Finding]:
 
 def _front_end(nodes: list[tuple[str, Any]]) -> list[Finding]:
     found = []
+    present = {node.op for _, node in nodes}
     for operation, does in vocabulary.FRONT_END_OPS.items():
+        if operation not in present:
+            continue
         names = [name for name, node in nodes if node.op == operation]
         if names:
             found.append(
@@ -156,7 +159,10 @@ def _front_end(nodes: list[tuple[str, Any]]) -> list[Finding]:
 
 def _untrusted(nodes: list[tuple[str, Any]], has_assets: bool) -> list[Finding]:
     found = []
+    present = {node.op for _, node in nodes}
     for operation, does in vocabulary.UNTRUSTED_OPS.items():
+        if operation not in present:
+            continue
         if has_assets and operation in vocabulary.TABLE_FROM_FILE_OPS:
             continue
         names = [name for name, node in nodes if node.op == operation and _touches(node)]

@@ -196,6 +196,8 @@ class GraphView:
     def called_functions(self, names: Iterable[str]) -> list[Any]:
         """Library functions that the nodes ``names`` call, directly or not, each once."""
         called: dict[str, Any] = {}
+        if not self.functions:
+            return []
         todo = deque(self.nodes[name] for name in names if name in self.nodes)
         while todo:
             node = todo.popleft()
