@@ -10,9 +10,9 @@ from typing import Any
 from edgeconv.comparison.gate import judge
 from edgeconv.comparison.mapping import map_inputs, relative_distance
 from edgeconv.comparison.observation import Observation, load_observation, observe, save_observation
-from edgeconv.comparison.probes import Probe, load_probes
+from edgeconv.comparison.probes import Probe, load_probes, misfit
 from edgeconv.comparison.tolerances import Tolerance
-from edgeconv.errors import EdgeconvError
+from edgeconv.errors import EdgeconvError, UsageError
 from edgeconv.formats.base import Contract, contract_from_json, to_json
 from edgeconv.runtimes.base import Session
 from edgeconv.runtimes.registry import runtimes
@@ -41,6 +41,9 @@ def gate(payload: Mapping[str, Any]) -> dict[str, Any]:
         if contract is None:
             contract = Contract(session.inputs, session.outputs)
         names = _input_names(session, probes, reference, reference_contract, payload.get("input_map"))
+        probes, left_out = _fitting(probes, names, contract)
+        if reference is not None:
+            reference = _only(reference, probes)
         made_for = reference_contract.inputs if reference_contract is not None else None
         observation = observe(session, probes, subject=path.name, contract_inputs=made_for, input_names=names)
     save_observation(Path(payload["observation"]), observation)
@@ -56,6 +59,7 @@ def gate(payload: Mapping[str, Any]) -> dict[str, Any]:
         judged = judge(reference, observation, reference_contract, contract, tolerance, mapping=mapping)
         verdict = to_json(judged)
     verdict.update(reference=payload["reference"], inputs=labels)
+    verdict["notes"] = [*verdict.get("notes", ()), *left_out]
     return {"verdict": verdict, "contract": to_json(contract)}
 
 
@@ -80,7 +84,36 @@ def _input_names(
             return math.inf
         return _nearest(reference, tried)
 
-    return map_inputs(inputs, session.inputs, given=given, distance_of=distance_of).names
+    mapping = map_inputs(inputs, session.inputs, given=given, distance_of=distance_of)
+    if mapping.unmatched_candidate:
+        lonely = next(spec for spec in session.inputs if spec.name == mapping.unmatched_candidate[0])
+        raise UsageError(
+            f"nothing in the reference goes into the candidate's input '{lonely.name}'",
+            why=f"it takes {lonely.dtype} of shape {list(lonely.shape or ())}; the reference has "
+            + ", ".join(f"'{s.name}' {s.dtype} {list(s.shape or ())}" for s in inputs),
+            hint="are the two the same model? if so, pair the inputs with --map-input REFERENCE=CANDIDATE",
+        )
+    return mapping.names
+
+
+def _fitting(
+    probes: Sequence[Probe], names: Mapping[str, str] | None, contract: Contract
+) -> tuple[list[Probe], list[str]]:
+    """The probes without those of another batch that the artifact states it does not take."""
+    kept, left_out = [], []
+    for probe in probes:
+        renamed = Probe(probe.label, {(names or {}).get(n, n): v for n, v in probe.inputs.items()})
+        problem = misfit(renamed, contract.inputs) if probe.optional else None
+        if problem is None:
+            kept.append(probe)
+        else:
+            left_out.append(f"'{probe.label}' was left out: the artifact's shape is fixed ({problem})")
+    return kept, left_out
+
+
+def _only(reference: Observation, probes: Sequence[Probe]) -> Observation:
+    labels = {probe.label for probe in probes}
+    return Observation(reference.subject, tuple(r for r in reference.results if r.label in labels))
 
 
 def _nearest(reference: Observation, tried: Observation) -> float:

@@ -43,6 +43,7 @@ class GateRecord(_Model):
     outputs: list[OutputRecord] = Field(default_factory=list)
     reason: str | None = None
     hint: str | None = None
+    notes: list[str] = Field(default_factory=list, description="what a person should know of the verdict")
     seconds: float | None = Field(default=None, description="wall time of the gate, when it was run")
     peak_rss_bytes: int | None = Field(default=None, description="highest resident memory of its worker")
 

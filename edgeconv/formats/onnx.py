@@ -26,7 +26,10 @@ from edgeconv.formats._onnx_model import (
 from edgeconv.formats._onnx_precision import precision_of
 from edgeconv.formats._onnx_versions import onnx_limits
 from edgeconv.formats._onnx_wire import looks_like_model
-from edgeconv.formats.base import Description, Finding, Signature, TensorSpec
+from edgeconv.formats._quantized_range import STORED_RANGES, real_range
+from edgeconv.formats.base import Description, Finding, Quantization, Signature, TensorSpec
+
+_KEEPS_VALUES = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
 
 
 class OnnxFormat:
@@ -50,7 +53,8 @@ class OnnxFormat:
 
         Metadata keys: ``precision`` and ``quantization_style`` (see ``edgeconv.formats._onnx_precision``),
         ``ir_version``, ``opsets`` (domain to version, ``ai.onnx`` for the default), ``graph`` (its name),
-        ``nodes`` (how many); where there are any ``functions``, ``external_data`` (names of files),
+        ``nodes`` (how many); where there are any ``functions``, ``input_ranges`` (real
+        range of float inputs that are quantized at once), ``external_data`` (names of files),
         ``model_version``, ``domain``, ``description``, ``properties``.
 
         Raises:
@@ -164,6 +168,7 @@ def _metadata(
         "model_version": int(model.model_version),
         "description": text_of(model.doc_string or model.graph.doc_string),
         "functions": sorted(f"{one.domain}::{one.name}" for one in model.functions),
+        "input_ranges": _input_ranges(graph),
         "external_data": sorted({tensor.location for tensor in external_tensors(model)}),
         "properties": {text_of(entry.key): text_of(entry.value) for entry in model.metadata_props},
     }
@@ -173,6 +178,23 @@ def _metadata(
         "opsets": dict(sorted(opsets.items())),
         "nodes": sum(1 for _ in graph.all_nodes()),
     } | {key: value for key, value in optional.items() if value}
+
+
+def _input_ranges(graph: Graph) -> dict[str, list[float]]:
+    """What a float input can carry where the model quantizes it at once: input name to low and high."""
+    ranges: dict[str, list[float]] = {}
+    for name in graph.inputs:
+        readers = [node for node in graph.nodes if name in node.inputs]
+        while len(readers) == 1 and readers[0].op in _KEEPS_VALUES and readers[0].outputs:
+            readers = [node for node in graph.nodes if readers[0].outputs[0] in node.inputs]
+        if len(readers) != 1 or readers[0].op != "QuantizeLinear" or len(readers[0].inputs) < 3:
+            continue
+        scale, zero = (graph.constants.get(other) for other in readers[0].inputs[1:3])
+        if scale and zero and scale.scalar is not None and zero.scalar is not None:
+            found = Quantization((float(scale.scalar),), (int(zero.scalar),))
+            if zero.dtype in STORED_RANGES:
+                ranges[name] = real_range(zero.dtype, found)
+    return ranges
 
 
 def _findings(model: Any, opsets: dict[str, int]) -> list[Finding]:

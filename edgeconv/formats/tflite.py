@@ -11,6 +11,7 @@ from typing import Any
 
 from edgeconv.errors import InvalidModelError
 from edgeconv.formats._flatbuffer import Buffer, FlatbufferError, map_file
+from edgeconv.formats._quantized_range import STORED_RANGES, real_range
 from edgeconv.formats._tflite_macs import UnknownMacsError, count_macs
 from edgeconv.formats._tflite_metadata import (
     authored_metadata,
@@ -48,7 +49,8 @@ class TfliteFormat:
 
         Metadata keys: ``precision`` (see ``edgeconv.formats._tflite_precision``), ``op_versions`` (op to
         the versions used), ``subgraphs`` (how many), ``operators`` (how many); where the file says so
-        ``description``, ``conversion``, ``min_runtime_version``, ``model`` (TFLite Metadata), ``labels``,
+        ``description``, ``conversion``, ``input_ranges`` (real range of float inputs that are
+        quantized at once), ``min_runtime_version``, ``model`` (TFLite Metadata), ``labels``,
         ``normalisation``, ``associated_files``, ``external_files``.
 
         Raises:
@@ -233,6 +235,7 @@ def _metadata(
         "normalisation": normalisation,
         "associated_files": packed,
         "external_files": list(model.external_files),
+        "input_ranges": _input_ranges(model),
         "entries": sorted(model.metadata),
     }
     return {
@@ -241,6 +244,26 @@ def _metadata(
         "subgraphs": len(model.subgraphs),
         "operators": sum(len(subgraph.operators) for subgraph in model.subgraphs),
     } | {key: value for key, value in optional.items() if value}
+
+
+def _input_ranges(model: TfliteModel) -> dict[str, list[float]]:
+    """What a float input can carry where the model quantizes it at once: input name to low and high."""
+    ranges: dict[str, list[float]] = {}
+    for signature in model.signatures:
+        subgraph = model.subgraphs[signature.subgraph]
+        for name, index in signature.inputs:
+            readers = [operator for operator in subgraph.operators if index in operator.inputs]
+            if (
+                len(readers) != 1
+                or readers[0].name != "QUANTIZE"
+                or not subgraph.tensors[index].dtype.startswith("f")
+            ):
+                continue
+            stored = subgraph.tensors[readers[0].outputs[0]]
+            found = stored.quantization()
+            if found is not None and len(found.scale) == 1 and stored.dtype in STORED_RANGES:
+                ranges[name] = real_range(stored.dtype, found)
+    return ranges
 
 
 def _findings(model: TfliteModel, ops: Counter[str]) -> list[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,7 @@ class Comparison:
 @dataclass(frozen=True, slots=True)
 class _Side:
     artifact: Artifact
+    ranges: Mapping[str, Sequence[float]]
     runtime: str
     preload: tuple[str, ...]
     options: Mapping[str, Any]
@@ -103,9 +104,8 @@ async def _compare(request: ComparisonRequest, scratch: Path, inside: dict[str, 
                 "neither of the two says what its inputs and outputs are",
                 hint="compare with an artifact that does (a SavedModel, TFLite or ONNX file)",
             )
-        probes = probes_for(
-            contract, request.data, None, request.seed, scratch, also=candidate.artifact.contract
-        )
+        ranges = _ranges(reference, candidate, request.input_map)
+        probes = probes_for(contract, request.data, None, request.seed, scratch, ranges=ranges)
         first = await pool.run(
             _stage("run the reference", reference, probes.path, scratch / "reference.npz", {})
         )
@@ -153,10 +153,25 @@ def _side(path: Path, request: ComparisonRequest, *, pinned: bool) -> _Side:
     options = {**request.options, **({"signature": contract.signature} if contract else {})}
     return _Side(
         Artifact(path.absolute(), part.name, precision, "", contract),
+        description.metadata.get("input_ranges", {}),
         runtime.name,
         runtime.preload,
         {name: value for name, value in options.items() if value is not None},
     )
+
+
+def _ranges(reference: _Side, candidate: _Side, input_map: Mapping[str, str]) -> dict[str, Sequence[float]]:
+    """What the inputs can carry on both sides, by the reference's names."""
+    contract = reference.artifact.contract or candidate.artifact.contract
+    theirs = candidate.artifact.contract
+    ranges: dict[str, Sequence[float]] = dict(reference.ranges)
+    names = [spec.name for spec in contract.inputs] if contract else []
+    only = theirs.inputs[0].name if theirs is not None and len(theirs.inputs) == 1 else None
+    for name in names:
+        partner = input_map.get(name, only if len(names) == 1 and only is not None else name)
+        if partner in candidate.ranges:
+            ranges[name] = candidate.ranges[partner]
+    return ranges
 
 
 def _has(description: Description, request: ComparisonRequest) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,13 +58,13 @@ def probes_for(
     seed: int,
     folder: Path,
     *,
-    also: Contract | None = None,
+    ranges: Mapping[str, Sequence[float]] | None = None,
 ) -> InputSet:
     """Write the inputs of gates into ``folder``.
 
     The user's samples are taken where there are some, those for calibration too: a quantized model owes
-    nothing to inputs unlike what it was calibrated on. Else probes are seeded, within the range that the
-    quantized inputs of either contract can hold.
+    nothing to inputs unlike what it was calibrated on. Else probes are seeded, within the range that
+    quantized inputs can hold.
 
     Args:
         contract: of the reference.
@@ -72,7 +72,7 @@ def probes_for(
         calibration: samples for quantization, taken where ``data`` is ``None``.
         seed: of the probes.
         folder: where the file goes, named by its content.
-        also: contract of the other side, where known.
+        ranges: what float inputs can carry, by name, where one of the two quantizes them at once.
     """
     from edgeconv.comparison.probes import (
         make_probes,
@@ -93,8 +93,9 @@ def probes_for(
             probes.append(dataclasses.replace(both, label="samples 0 and 1 in a batch", optional=True))
     else:
         names = {spec.name for spec in contract.inputs}
-        ranges = {name: r for name, r in ranges_of_quantized(also or contract).items() if name in names}
-        probes = make_probes(contract, seed=seed, ranges=ranges)
+        known: dict[str, tuple[float, float]] = dict(ranges_of_quantized(contract))
+        known.update({name: (low, high) for name, (low, high) in (ranges or {}).items() if name in names})
+        probes = make_probes(contract, seed=seed, ranges=known)
     sha256 = probes_sha256(probes)
     path = folder / f"probes-{sha256[:16]}.npz"
     if not path.exists():
