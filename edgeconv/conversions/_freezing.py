@@ -90,8 +90,8 @@ def freeze(meta_graph: Any, contract: Contract, path: str, options: Mapping[str,
     editor = _Editor(graph_def, path)
     contract = editor.cut(contract, meta_graph, calls)
     graph_def = pruned(graph_def, [_node(s) for s in contract.outputs], [_node(s) for s in contract.inputs])
-    editor = _Editor(graph_def, path)
-    editor.drop_side_effects()
+    tidier = _Editor(graph_def, path)
+    tidier.drop_side_effects()
     graph_def = pruned(graph_def, [_node(s) for s in contract.outputs], [_node(s) for s in contract.inputs])
     refuse_untrusted(graph_def.node, path, options)
     _check_state(graph_def, path)
@@ -105,7 +105,7 @@ def freeze(meta_graph: Any, contract: Contract, path: str, options: Mapping[str,
     _bypass_reads(graph_def, contract)
     graph_def = pruned(graph_def, [_node(s) for s in contract.outputs], [_node(s) for s in contract.inputs])
     left = {node.name for node in graph_def.node}
-    notes = tuple(editor.notes)
+    notes = (*editor.notes, *tidier.notes)
     return FrozenGraph(graph_def, tuple(v for v in variables if v.name in left), keys, contract, notes)
 
 

@@ -76,7 +76,9 @@ def refusals() -> list[tuple[str, str, str]]:
     collected = []
     for error in metrics_wrapper.retrieve_collected_errors():
         calls = [call.name for call in error.location.call if call.name]
-        collected.append((codes.Name(error.error_code), error.operator.name, calls[0] if calls else ""))
+        # Inside of functions the converter writes NODE@FUNCTION.
+        node = calls[0].split("@")[0] if calls else ""
+        collected.append((codes.Name(error.error_code), error.operator.name, node))
     return collected
 
 

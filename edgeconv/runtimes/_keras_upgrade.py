@@ -18,6 +18,7 @@ _CLASSES = {
     "MaxoutDense": "MaxoutDense",
 }
 _RENAMED = {
+    "input_dtype": "dtype",
     "output_dim": "units",
     "nb_filter": "filters",
     "border_mode": "padding",

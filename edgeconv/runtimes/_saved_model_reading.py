@@ -53,7 +53,9 @@ def choose_graph(proto: Any, contract: Contract | None, options: Mapping[str, An
         wanted = tuple(tag for tag in (tags.split(",") if isinstance(tags, str) else tags) if tag)
         return choose_meta_graph(proto, wanted, where=path)
     signature = options.get("signature") or (contract.signature if contract is not None else None)
-    having = [graph for graph in proto.meta_graphs if signature in graph.signature_def]
+    having = [
+        graph for graph in proto.meta_graphs if signature is not None and signature in graph.signature_def
+    ]
     try:
         chosen = choose_meta_graph(proto, None, where=path)
     except UsageError:
