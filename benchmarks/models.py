@@ -1,9 +1,7 @@
 """Builds the models of the benchmarks: networks of ``keras.applications`` with seeded random weights.
 
 Run as ``python benchmarks/models.py NAME FOLDER``; leaves ``FOLDER/NAME`` (a SavedModel) and
-``FOLDER/NAME.npz`` (100 calibration samples). Batch normalisation gets statistics from data, and the
-classifier logits as far apart as those of a trained one: else the signal of a deep random network dies out,
-all classes are at a thousandth, and there would be nothing left to quantize.
+``FOLDER/NAME.npz`` (100 calibration samples).
 """
 
 from __future__ import annotations
@@ -18,7 +16,6 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 SIZES = {"MobileNetV2": 224, "EfficientNetB0": 224, "ResNet50": 224, "InceptionV3": 299}
 SAMPLES = 100
-LOGITS_DEVIATION = 3.0
 
 
 def smooth_images(count: int, size: int, seed: int) -> Any:
@@ -37,27 +34,14 @@ def smooth_images(count: int, size: int, seed: int) -> Any:
 
 
 def build(name: str) -> Any:
-    """The network with seeded weights, inputs in [0, 255] scaled where the family wants it."""
+    """The network with seeded random weights, images in [0, 255] scaled where the family wants it."""
     import keras
-    import numpy as np
 
     keras.utils.set_random_seed(1)
     size = SIZES[name]
-    family = getattr(keras.applications, name)
-    model = family(weights=None, input_shape=(size, size, 3))
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.0
-    scale = 1.0 if name.startswith("EfficientNet") else 1 / 127.5
-    probe = smooth_images(8, size, seed=2) * scale - (0 if scale == 1.0 else 1)
-    model(probe, training=True)
-    classifier = model.layers[-1]
-    features = keras.Model(model.inputs, classifier.input)(probe)
-    kernel, bias = classifier.get_weights()
-    logits = features @ kernel
-    classifier.set_weights([kernel * (LOGITS_DEVIATION / float(np.std(logits))), bias])
+    model = getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3))
     inputs = keras.Input((size, size, 3), name="image")
-    scaled = inputs if scale == 1.0 else keras.layers.Rescaling(scale, -1)(inputs)
+    scaled = inputs if name.startswith("EfficientNet") else keras.layers.Rescaling(1 / 127.5, -1)(inputs)
     return keras.Model(inputs, model(scaled))
 
 

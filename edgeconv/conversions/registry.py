@@ -19,10 +19,6 @@ def conversions() -> tuple[Conversion, ...]:
 def conversion_named(name: str, source_precision: str, precision: str) -> Conversion:
     """The conversion of that name between those precisions; KeyError if there is none."""
     for part in conversions():
-        if (
-            part.name == name
-            and part.source_precision == source_precision
-            and precision in part.precisions
-        ):
+        if part.name == name and part.source_precision == source_precision and precision in part.precisions:
             return part
     raise KeyError((name, source_precision, precision))

@@ -120,7 +120,17 @@ def _auxiliary_inputs(node: Node) -> tuple[int, ...]:
     return ()
 
 
-_SCALARS = {"float32": "f", "float64": "d", "int32": "i", "int64": "q", "bool": "?"}
+_SCALARS = {
+    "float32": "f",
+    "float64": "d",
+    "int8": "b",
+    "uint8": "B",
+    "int16": "h",
+    "uint16": "H",
+    "int32": "i",
+    "int64": "q",
+    "bool": "?",
+}
 
 
 def scalar_of(dtype: str, content: bytes) -> int | float | None:

@@ -63,7 +63,12 @@ class Runtime(Protocol):
     """Distributions whose versions decide what it computes; part of the cache key."""
 
     def open(
-        self, path: Path, contract: Contract | None, *, threads: int = 1, options: Mapping[str, Any] | None = None
+        self,
+        path: Path,
+        contract: Contract | None,
+        *,
+        threads: int = 1,
+        options: Mapping[str, Any] | None = None,
     ) -> Session:
         """Load the artifact.
 

@@ -1,0 +1,90 @@
+"""The contract of a source: its signature, what the user picked of it, what the user pinned."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgeconv.errors import UsageError
+from edgeconv.formats.base import Contract, Description, Signature, TensorSpec
+from edgeconv.formats.registry import format_named
+from edgeconv.recipe.contracts import compatible, pin_shapes, require_ranks, source_contract
+
+
+def signature(name: str) -> Signature:
+    return Signature(
+        name,
+        (TensorSpec("image", "float32", (None, 8, 8, 1), f"{name}_image:0"),),
+        (TensorSpec("scores", "float32", (None, 10)), TensorSpec("boxes", "float32", (None, 4))),
+    )
+
+
+def described(*names: str) -> Description:
+    return Description("saved_model", "m", 1, signatures=tuple(signature(name) for name in names))
+
+
+def contract(*names: str, **options: object) -> Contract:
+    found = source_contract(format_named("saved_model"), described(*names), **options)  # type: ignore[arg-type]
+    assert found is not None
+    return found
+
+
+def test_the_default_signature_is_taken_and_a_single_one_too() -> None:
+    assert contract("train", "serving_default").signature == "serving_default"
+    assert contract("run").signature == "run"
+
+
+def test_several_signatures_without_a_default_are_never_guessed() -> None:
+    with pytest.raises(UsageError, match="several signatures") as caught:
+        contract("encode", "decode")
+    assert "--signature: decode, encode" in (caught.value.hint or "")
+    assert contract("encode", "decode", signature="decode").signature == "decode"
+
+
+def test_an_unknown_signature_or_output_names_the_nearest() -> None:
+    with pytest.raises(UsageError) as caught:
+        contract("encode", signature="encod")
+    assert "'encode'" in (caught.value.hint or "")
+    with pytest.raises(UsageError) as caught:
+        contract("run", outputs=["score"])
+    assert "'scores'" in (caught.value.hint or "")
+
+
+def test_outputs_can_be_picked_and_reordered() -> None:
+    assert [o.name for o in contract("run", outputs=["boxes"]).outputs] == ["boxes"]
+    assert [o.name for o in contract("run", outputs=["boxes", "scores"]).outputs] == ["boxes", "scores"]
+
+
+def test_a_shape_is_pinned_where_it_fits() -> None:
+    pinned = pin_shapes(contract("run"), {"image": (1, 8, 8, 1)})
+    assert pinned.input("image").shape == (1, 8, 8, 1)
+    for wrong in [(1, 8, 8), (1, 9, 8, 1)]:
+        with pytest.raises(UsageError, match="contradicts"):
+            pin_shapes(contract("run"), {"image": wrong})
+    with pytest.raises(UsageError) as caught:
+        pin_shapes(contract("run"), {"imag": (1, 8, 8, 1)})
+    assert "'image'" in (caught.value.hint or "")
+
+
+def test_an_unknown_rank_must_be_said() -> None:
+    unknown = Contract((TensorSpec("x", "float32", None),), ())
+    with pytest.raises(UsageError) as caught:
+        require_ranks(unknown)
+    assert "--shape x=1,…" in (caught.value.hint or "")
+    require_ranks(pin_shapes(unknown, {"x": (1, 3)}))
+
+
+@pytest.mark.parametrize(
+    ("stated", "wanted", "fits"),
+    [
+        (None, (1, 2), True),
+        ((None, 2), (1, 2), True),
+        ((None, 2), (None, 2), True),
+        ((1, 2), (1, 3), False),
+        ((1, 2), (1, 2, 1), False),
+        ((), (), True),
+    ],
+)
+def test_compatible(
+    stated: tuple[int | None, ...] | None, wanted: tuple[int | None, ...], fits: bool
+) -> None:
+    assert compatible(stated, wanted) is fits
