@@ -34,6 +34,7 @@ _WRITES = (
 )
 
 
+_FRAMES = ("Switch", "RefSwitch", "Merge", "RefMerge", "Enter", "RefEnter")
 _TRAINING = ("ResourceApply", "ResourceSparseApply", "Apply", "SparseApply")
 
 
@@ -117,6 +118,7 @@ class _Editor:
         self.path = path
         self.nodes = {node.name: node for node in graph_def.node}
         self.notes: list[str] = []
+        self._conditional: set[str] = set()
 
     def cut(self, contract: Contract, meta_graph: Any, calls: set[str]) -> Contract:
         """Give inputs placeholders of their own name and shape, and outputs nodes; as the contract says."""
@@ -195,6 +197,7 @@ class _Editor:
                 del node.input[:]
                 node.input.extend(kept)
         dropped: set[str] = set()
+        self._conditional = self._find_conditional()
         for node in self.graph_def.node:
             inputs: list[str] = []
             for reference in node.input:
@@ -235,7 +238,25 @@ class _Editor:
         if node.op in _WRITES and not self._read_later(node):
             dropped.add(name)
             return []
+        if node.op not in _WRITES and name not in self._conditional:
+            # Without effects, and run in any case: what is left of the edge is nothing.
+            return []
         return [reference]
+
+    def _find_conditional(self) -> set[str]:
+        """Nodes that are run or not, or repeatedly, by the switches and frames of TensorFlow 1."""
+        consumers: dict[str, list[str]] = {}
+        for node in self.graph_def.node:
+            for reference in node.input:
+                consumers.setdefault(split_reference(reference)[0], []).append(node.name)
+        found: set[str] = set()
+        stack = [n.name for n in self.graph_def.node if n.op in _FRAMES]
+        while stack:
+            name = stack.pop()
+            if name not in found:
+                found.add(name)
+                stack.extend(consumers.get(name, ()))
+        return found
 
     def _read_later(self, write: Any) -> bool:
         variable = self._variable(write)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgeconv.conversions._tensor_lists import with_fixed_lists
 from edgeconv.conversions._tflite_diagnosis import RefusedError, diagnosed, refusals
 from edgeconv.conversions._tflite_signature import signature_prefix
 from edgeconv.conversions.base import ConversionJob, ConversionResult
@@ -42,11 +43,11 @@ class Source:
     saved_model: tuple[str, tuple[str, ...], str] | None = None
 
 
-def convert_to_tflite(job: ConversionJob, source: Source, *, pin_batch: bool = True) -> ConversionResult:
+def convert_to_tflite(job: ConversionJob, source: Source) -> ConversionResult:
     """Convert ``source`` to ``job.destination`` in ``job.precision``, with built-in ops only.
 
     A model whose recurrent layers need a fixed batch is converted once more with batch 1, where its
-    contract leaves the first dimension open and ``pin_batch`` allows.
+    contract leaves the first dimension open.
 
     Raises:
         UsageError: the precision needs calibration samples and there are none.
@@ -56,15 +57,16 @@ def convert_to_tflite(job: ConversionJob, source: Source, *, pin_batch: bool = T
     try:
         model = _converted(source, job.precision)
     except RefusedError as refusal:
-        pinned = _batch_of_one(source.contract)
-        if not (refusal.needs_static_batch and pin_batch and source.saved_model is None and pinned):
+        pinned, batch = _fixed_batch(source.contract)
+        if not refusal.needs_static_batch or source.saved_model is not None or batch is None:
             raise diagnosed(refusal, source.path, source.nodes_of()) from refusal
-        source = replace(source, contract=pinned)
+        if pinned != source.contract:
+            notes.append("recurrent layers need a fixed batch in TFLite: the batch is pinned to 1")
+        source = replace(source, contract=pinned, data=with_fixed_lists(source.data, batch))
         try:
             model = _converted(source, job.precision)
         except RefusedError as second:
             raise diagnosed(second, source.path, source.nodes_of()) from second
-        notes.append("recurrent layers need a fixed batch in TFLite: the batch is pinned to 1")
     if job.precision in ("int8", "int16x8"):
         model = _integer(model, job, source)
     return ConversionResult(_write(model, job.destination, source), tuple(notes))
@@ -274,7 +276,9 @@ def array_name(spec: TensorSpec) -> str:
     return name.removesuffix(":0")
 
 
-def _batch_of_one(contract: Contract) -> Contract | None:
+def _fixed_batch(contract: Contract) -> tuple[Contract, int | None]:
+    """The contract with open batches pinned to 1, and the batch; ``None`` where inputs differ in theirs."""
+
     def pinned(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
         return tuple(
             replace(spec, shape=(1, *spec.shape[1:])) if spec.shape and spec.shape[0] is None else spec
@@ -282,8 +286,8 @@ def _batch_of_one(contract: Contract) -> Contract | None:
         )
 
     inputs = pinned(contract.inputs)
-    return (
-        None
-        if inputs == contract.inputs
-        else replace(contract, inputs=inputs, outputs=pinned(contract.outputs))
-    )
+    batches = {spec.shape[0] for spec in inputs if spec.shape}
+    fixed = replace(contract, inputs=inputs)
+    if inputs != contract.inputs:
+        fixed = replace(fixed, outputs=pinned(contract.outputs))
+    return fixed, batches.pop() if len(batches) == 1 else None

@@ -35,6 +35,10 @@ _QUEUES = {
 }
 
 
+_INNOCENT = {"Const", "Placeholder", "Identity", "NoOp"}
+"""Ops that the converter names along with the one that it means."""
+
+
 class RefusedError(Exception):
     """The converter refused.
 
@@ -54,7 +58,7 @@ class RefusedError(Exception):
         found: dict[str, str] = {}
         for _, op, node in self.collected:
             name = op.removeprefix("tf.")
-            if op.startswith("tf.") and not found.get(name):
+            if op.startswith("tf.") and name not in _INNOCENT and not found.get(name):
                 found[name] = node
         if not found:
             for groups in _REFUSED.findall(self.text):

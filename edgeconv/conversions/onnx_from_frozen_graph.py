@@ -127,7 +127,7 @@ CONVERSION = Conversion(
     target="onnx",
     precisions=("fp32",),
     convert=convert,
-    preload=("tensorflow", "tf2onnx", "onnx", "onnxruntime"),
+    preload=("tensorflow",),
     tools=("tensorflow", "tf2onnx", "onnx", "onnxruntime"),
     options=("opset",),
 )

@@ -60,7 +60,7 @@ CONVERSION = Conversion(
     precisions=("fp32",),
     convert=convert,
     cost=10.0,
-    preload=("tensorflow", "tf2onnx", "onnx", "onnxruntime"),
+    preload=("tensorflow",),
     tools=("tensorflow", "tf2onnx", "onnx", "onnxruntime"),
     options=("opset",),
 )

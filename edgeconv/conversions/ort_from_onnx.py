@@ -35,7 +35,7 @@ CONVERSION = tuple(
         target="ort",
         precisions=(precision,),
         convert=convert,
-        preload=("onnxruntime",),
+        preload=("onnx", "onnxruntime"),
         tools=("onnxruntime",),
         options=("ort_optimisation",),
     )

@@ -101,6 +101,7 @@ class Run:
     _states: dict[str, _State] = field(default_factory=dict)
     _probes: InputSet | None = None
     _source_seen: asyncio.Task[Gated] | None = None
+    _warmed: bool = False
     _verified: set[Path] = field(default_factory=set)
 
     async def execute(self) -> list[Settled]:
@@ -191,6 +192,8 @@ class Run:
         """Convert by one way and prove it."""
         parent = self._state(attempt.source)
         source = await asyncio.shield(parent.made)
+        if parent.settled is None and source.artifact.contract is not None:
+            self._start_observing_source(source)  # beside the conversion, not after it
         made = await self._convert(node, attempt, source)
         if not state.made.done():
             state.made.set_result(made)
@@ -319,9 +322,12 @@ class Run:
 
     async def _observe_source(self, first: Made) -> Gated:
         """Run the source on the probes, once; its outputs are the reference of the first gates."""
+        return await asyncio.shield(self._start_observing_source(first))
+
+    def _start_observing_source(self, first: Made) -> asyncio.Task[Gated]:
         if self._source_seen is None:
             self._source_seen = asyncio.create_task(self._observe_source_now(first))
-        return await asyncio.shield(self._source_seen)
+        return self._source_seen
 
     async def _observe_source_now(self, first: Made) -> Gated:
         node = self.plan.nodes[SOURCE]
@@ -388,6 +394,7 @@ class Run:
 
     async def _run(self, stage: Stage, node: Node, step: str, text: str) -> tuple[dict[str, Any], float]:
         self.listener(Event("started", node.id, step, text))
+        self._warm_what_follows(stage)
         try:
             result = await self.pool.run(stage)
         except EdgeconvError as error:
@@ -396,6 +403,18 @@ class Run:
             raise _StageFailedError(said, _with_kept_log(stage)) from error
         value = {**result.value, "seconds": result.seconds, "peak_rss_bytes": result.peak_rss_bytes}
         return value, result.seconds
+
+    def _warm_what_follows(self, stage: Stage) -> None:
+        """Start the other processes that workers come from while the first heavy one imports."""
+        if self._warmed or not any(module in _BASE_MEMORY for module in stage.preload):
+            return
+        self._warmed = True
+        for node in self.plan.nodes.values():
+            for preload in (
+                *(attempt.preload for attempt in node.attempts[:1]),
+                *((node.opener.preload,) if node.opener else ()),
+            ):
+                self.pool.warm(preload)
 
     async def _find(self, key: str) -> Entry | None:
         """An entry of the cache whose files are what they were; a changed one is dropped."""

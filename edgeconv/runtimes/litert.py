@@ -215,7 +215,7 @@ class LiteRT:
 
     name: str = "litert"
     formats: tuple[str, ...] = ("tflite",)
-    preload: tuple[str, ...] = ("ai_edge_litert.interpreter",)
+    preload: tuple[str, ...] = ("litert_quantizer.quantizer", "ai_edge_litert.interpreter")
     tools: tuple[str, ...] = ("ai-edge-litert",)
 
     def open(

@@ -74,7 +74,7 @@ class OnnxRuntime:
 
     name = "onnxruntime"
     formats: tuple[str, ...] = ("onnx", "ort")
-    preload: tuple[str, ...] = ("onnxruntime",)
+    preload: tuple[str, ...] = ("onnx", "onnxruntime")
     tools: tuple[str, ...] = ("onnxruntime",)
 
     def open(
