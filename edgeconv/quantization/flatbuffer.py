@@ -22,7 +22,7 @@ def unpack(data: bytes) -> Any:
 def pack(model: Any) -> bytes:
     """A TFLite file of a ``ModelT``, with all constants inside the tables.
 
-    Constants behind the tables, as LiteRT Quantizer writes them, are read by no runtime before 2.15.
+    Constants behind the tables, as LiteRT Quantizer writes them, need a runtime that knows where to look.
     """
     import flatbuffers
     from ai_edge_litert.schema_py_generated import BufferT

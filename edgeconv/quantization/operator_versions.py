@@ -1,7 +1,7 @@
 """Gives the operators of a quantized TFLite file the versions that their kernels have.
 
-LiteRT Quantizer leaves the versions of the float file. A runtime picks kernels by version, so an old one
-would not refuse such a file: it would run a kernel that reads it wrongly. What is needed here are the
+LiteRT Quantizer leaves the versions of the float file. By them a runtime that is too old tells that it is,
+so with the float file's it cannot refuse what it has no kernel for. What is needed here are the
 versions of the operators that quantizing changes, by the element types of their tensors. The numbers are
 those of the published op versioning of LiteRT, and so is the first release with each of them.
 """
