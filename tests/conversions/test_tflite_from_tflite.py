@@ -79,6 +79,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def sizes(x):
         return {"y": tf.nn.relu(x @ wide) @ narrow}
 
+    long = weights(16, 40000)
+
+    @tf.function(input_signature=[spec([1, 16], tf.float32, "x")])
+    def big(x):
+        return {"y": x @ long}
+
     @tf.function(input_signature=[spec([1, 4], tf.float32, "x")])
     def half(x):
         return {"y": x / 2 + 2}
@@ -95,7 +101,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         "cnn": {"serving_default": cnn}, "swish": {"serving_default": swish}, "odd": {"serving_default": odd},
         "loop": {"serving_default": loop}, "half": {"serving_default": half},
         "whole": {"serving_default": whole}, "mixed": {"serving_default": mixed},
-        "sizes": {"serving_default": sizes}, "two": {"head": head, "half": half},
+        "sizes": {"serving_default": sizes}, "big": {"serving_default": big},
+        "two": {"head": head, "half": half},
     }  # fmt: skip
     paths: dict[str, Path] = {}
 
@@ -259,7 +266,10 @@ class TestTheFile:
     def test_holds_its_constants_inside_and_aligned(self, files, quantized, precision) -> None:
         from ai_edge_litert.schema_py_generated import Model
 
-        data = quantized(files("cnn"), precision)[0].read_bytes()
+        data = quantized(files("big"), precision)[0].read_bytes()
+        assert len(data) > 256 * 1024, (
+            "LiteRT Quantizer keeps the constants of smaller files inside by itself"
+        )
         model = Model.GetRootAs(data, 0)
         for index in range(model.BuffersLength()):
             buffer = model.Buffers(index)
