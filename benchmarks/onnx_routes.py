@@ -98,6 +98,8 @@ def edgeconv_int8(name: str, folder: Path) -> Callable[[], Any]:
 
 
 def plain_int8(name: str, folder: Path) -> Callable[[], Any]:
+    # Its shape inference leaves a file in the working folder where it fails.
+    os.chdir(folder)
     import numpy
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
