@@ -7,8 +7,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from edgeconv.errors import ConversionError
 from edgeconv.quantization.flatbuffer import (
@@ -31,6 +33,12 @@ _SMALL_WEIGHTS = 1024
 """Elements; TensorFlow's converter has the same limit."""
 
 # Operators that only move, reshape or convert say nothing about whether a model computes in integers.
+_FIXED_SCALE = {"SOFTMAX": 1 / 256, "LOGISTIC": 1 / 256}
+"""Operators whose int8 output has this scale whatever their values: the kernels know no other."""
+
+_LEAST_STEPS = 16
+"""Steps of the fixed scale that the largest calibrated value must span to be worth carrying as int8."""
+
 _PLUMBING = {"QUANTIZE", "DEQUANTIZE", "RESHAPE", "SHAPE", "CAST"}
 
 
@@ -43,12 +51,14 @@ class Quantized:
         float_operators: operators that still compute on float32: kind to the names of their outputs.
         integer_operators: number of operators that compute on integers of the precision's width.
         weights: number of constants that were made narrower.
+        too_fine: operators left in float32 because int8 has a fixed scale for them that is too coarse.
     """
 
     data: bytes
     float_operators: Mapping[str, tuple[str, ...]]
     integer_operators: int
     weights: int
+    too_fine: tuple[str, ...] = ()
 
     def notes(self, precision: str) -> list[str]:
         """What a person should know of the result, one sentence each."""
@@ -58,7 +68,13 @@ class Quantized:
         examples = ", ".join(f"'{outputs[0]}'" for outputs in list(self.float_operators.values())[:3])
         everything = total + self.integer_operators
         kinds = _counts(self.float_operators)
-        return [f"{total} of {everything} operators compute in float32: {kinds} (for example {examples})"]
+        said = [f"{total} of {everything} operators compute in float32: {kinds} (for example {examples})"]
+        if self.too_fine:
+            said.append(
+                f"'{self.too_fine[0]}' stays float32: int8 has steps of 1/256 there, and no calibration "
+                f"sample gave more than {_LEAST_STEPS} of them"
+            )
+        return said
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +158,13 @@ def quantize(
         ConversionError: the quantizer refuses, naming what it says; or nothing could be quantized.
     """
     outcome = Quantized(b"", {}, 0, 0)
+    too_fine = _too_fine(source.model, calibrated_subgraph, ranges or {}) if precision == "int8" else ()
     # In the dynamic precision small weights cost accuracy and save nothing, unless all are small.
     for smallest in (_SMALL_WEIGHTS, 0) if precision == "dynamic" else (0,):
         with _quiet():
-            quantizer = _quantizer(source, precision, ranges or {}, calibrated_subgraph, per_channel_dense)
+            # What is too fine for int8 is treated as if it had not been calibrated: it stays float32.
+            known = {name: found for name, found in (ranges or {}).items() if name not in too_fine}
+            quantizer = _quantizer(source, precision, known, calibrated_subgraph, per_channel_dense)
             _leave_small_weights(quantizer, smallest)
             try:
                 result = quantizer.quantize(
@@ -171,15 +190,26 @@ def quantize(
             restore_float_edges(after, calibrated_subgraph, (inputs, outputs))
         outcome = _account(after, precision)
         if outcome.integer_operators or (outcome.weights and precision not in STATIC):
-            return Quantized(
-                finish(after), outcome.float_operators, outcome.integer_operators, outcome.weights
-            )
+            return replace(outcome, data=finish(after), too_fine=too_fine)
     raise ConversionError(
         f"nothing in the model can be {precision}",
         where=where,
         why=f"LiteRT Quantizer leaves its operators as they are: {_counts(outcome.float_operators)}",
         hint="use fp32, or the route through TensorFlow's converter",
     )
+
+
+def _too_fine(model: Any, subgraph: int, ranges: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Outputs of operators with a fixed int8 scale that is too coarse for their calibrated values."""
+    found = []
+    for operator in model.subgraphs[subgraph].operators or ():
+        step = _FIXED_SCALE.get(operator_name(model, operator))
+        if step is None:
+            continue
+        name = tensor_name(model.subgraphs[subgraph].tensors[operator.outputs[0]])
+        if name in ranges and float(np.max(ranges[name]["max"])) < _LEAST_STEPS * step:
+            found.append(name)
+    return tuple(found)
 
 
 def _quantizer(

@@ -5,11 +5,12 @@ Run it by ``make demo``. It leaves everything under ``build/demo``.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from sklearn.model_selection import train_test_split
 HERE = Path(__file__).parent
 FOLDER = Path("build/demo")
 TARGETS = "frozen_graph,tflite:fp32,tflite:fp16,tflite:dynamic,tflite:int8,onnx:fp32,onnx:int8,ort"
+ORDER = ["saved_model", "frozen_graph", "tflite", "onnx", "ort"]
 ROUNDS = 30
 BURST = 20
 
@@ -53,7 +55,10 @@ def train(images: Any, labels: Any) -> str:
     """Train in a process of its own, so that this one stays without TensorFlow; returns what it said."""
     np.savez(FOLDER / "train.npz", images=images, labels=labels)
     program = [sys.executable, str(HERE / "train.py"), str(FOLDER / "train.npz"), str(FOLDER / "digits.ckpt")]
-    return subprocess.run(program, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    done = subprocess.run(program, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(done.stderr)
+    return done.stdout.strip()
 
 
 def convert() -> Any:
@@ -67,7 +72,9 @@ def convert() -> Any:
         *("--calibration", str(FOLDER / "calibration.npz")),
         *("-o", str(FOLDER / "digits.edgeconv")),
     ]
-    console.print(Text("$ edgeconv " + " ".join(command[3:]).replace(f"{Path.cwd()}{os.sep}", ""), style="dim"))
+    console.print(
+        Text("$ edgeconv " + " ".join(command[3:]).replace(f"{Path.cwd()}{os.sep}", ""), style="dim")
+    )
     subprocess.run(command, check=True)
     return read_manifest(FOLDER / "digits.edgeconv")
 
@@ -77,11 +84,12 @@ def show(manifest: Any, images: Any, labels: Any) -> None:
     sessions = open_all(manifest)
     right = {name: accuracy(session, images, labels) for name, session in sessions.items()}
     times = latencies(sessions, images[:1])
-    fastest = min(times.values())
+    slowest = max(times.values())
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("artifact", "size", "gate", "worst difference", "accuracy", "latency", ""):
-        table.add_column(column, justify="left" if column in ("artifact", "gate", "") else "right")
-    for record in manifest.artifacts:
+    for column in ("artifact", "size", "gate", "worst", "accuracy", "latency", ""):
+        side = "left" if column in ("artifact", "gate", "") else "right"
+        table.add_column(column, justify=side, no_wrap=True)
+    for record in sorted(manifest.artifacts, key=lambda r: (ORDER.index(r.format), -r.bytes)):
         worst = max(output.max_abs or 0.0 for output in record.gate.outputs)
         micros = times[record.id]
         table.add_row(
@@ -93,13 +101,13 @@ def show(manifest: Any, images: Any, labels: Any) -> None:
             f"{worst:.1e}",
             f"{right[record.id]:.2%}",
             f"{micros:,.0f} µs",
-            Text("▇" * max(1, round(12 * min(1.0, micros / (fastest * 50)))), style="cyan"),
+            Text("▇" * max(1, round(10 * micros / slowest)), style="cyan"),
         )
     console.print(table)
     console.print(
         Text(
-            f"median of {ROUNDS * BURST} inferences each, 1 thread, in {ROUNDS} rounds that take turns; "
-            "int8 was calibrated on 100 training images",
+            f"worst: largest difference to its predecessor; latency: median of {ROUNDS * BURST} inferences, "
+            f"1 thread, in {ROUNDS} rounds that take turns; int8 was calibrated on 100 training images",
             style="dim",
         )
     )
@@ -118,8 +126,23 @@ def open_all(manifest: Any) -> dict[str, Any]:
         if record.format == "frozen_graph":  # a GraphDef does not say where it begins and ends
             contract = record.contract
             ends = {key: [t["tensor"] for t in contract[key]] for key in ("inputs", "outputs")}
-        opened[identifier] = edgeconv.load(folder / record.path, **ends)
+        with silenced():
+            opened[identifier] = edgeconv.load(folder / record.path, **ends)
     return opened
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Without what native libraries print on standard error while they are loaded."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with Path(os.devnull).open("w") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def accuracy(session: Any, images: Any, labels: Any) -> float:

@@ -85,6 +85,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def big(x):
         return {"y": x @ long}
 
+    @tf.function(input_signature=[spec([1, 16], tf.float32, "x")])
+    def uniform(x):
+        return {"p": tf.nn.softmax(0.1 * x @ wide)}
+
+    @tf.function(input_signature=[spec([1, 16], tf.float32, "x")])
+    def peaked(x):
+        return {"p": tf.nn.softmax(4 * x @ wide)}
+
     @tf.function(input_signature=[spec([1, 4], tf.float32, "x")])
     def half(x):
         return {"y": x / 2 + 2}
@@ -101,6 +109,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         "cnn": {"serving_default": cnn}, "swish": {"serving_default": swish}, "odd": {"serving_default": odd},
         "loop": {"serving_default": loop}, "half": {"serving_default": half},
         "whole": {"serving_default": whole}, "mixed": {"serving_default": mixed},
+        "uniform": {"serving_default": uniform}, "peaked": {"serving_default": peaked},
         "sizes": {"serving_default": sizes}, "big": {"serving_default": big},
         "two": {"head": head, "half": half},
     }  # fmt: skip
@@ -429,3 +438,23 @@ def test_a_real_detector_of_an_old_converter(corpus, quantized, tmp_path, precis
     assert any(
         is_constant(unpack(path.read_bytes()), t) for t in unpack(path.read_bytes()).subgraphs[0].tensors
     )
+
+
+@pytest.mark.parametrize(("name", "kept_float"), [("uniform", True), ("peaked", False)])
+def test_a_softmax_whose_values_int8_cannot_tell_apart_stays_float(
+    files, quantized, tmp_path: Path, name: str, kept_float: bool
+) -> None:
+    rng = np.random.default_rng(2)
+    samples = [{"x": rng.normal(0, 1, (1, 16)).astype(np.float32)} for _ in range(30)]
+    save_samples(tmp_path / "calibration.npz", samples)
+    path, result = quantized(files(name), "int8", calibration=tmp_path / "calibration.npz")
+    model = unpack(path.read_bytes())
+    graph = model.subgraphs[0]
+    (softmax,) = (o for o in graph.operators if operator_name(model, o) == "SOFTMAX")
+    assert (type_name(graph.tensors[softmax.outputs[0]]) == "float32") is kept_float
+    assert any("steps of 1/256" in note for note in result.notes) is kept_float
+    with RUNTIME.open(files(name), None) as before, RUNTIME.open(path, None) as after:
+        for sample in samples[:5]:
+            expected, found = before.infer(sample)["p"], after.infer(sample)["p"]
+            assert np.abs(found - expected).max() < 0.1 * expected.max()
+            assert found.max() > 0
