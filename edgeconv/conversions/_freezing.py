@@ -91,6 +91,8 @@ def freeze(meta_graph: Any, contract: Contract, path: str, options: Mapping[str,
     editor = _Editor(graph_def, path)
     contract = editor.cut(contract, meta_graph, calls)
     graph_def = pruned(graph_def, [_node(s) for s in contract.outputs], [_node(s) for s in contract.inputs])
+    needed = {node.name for node in graph_def.node}
+    defaulted = [f"'{n}' keeps its default, as it is no input" for n in editor.defaulted if n in needed]
     tidier = _Editor(graph_def, path)
     tidier.drop_side_effects()
     graph_def = pruned(graph_def, [_node(s) for s in contract.outputs], [_node(s) for s in contract.inputs])
@@ -106,7 +108,7 @@ def freeze(meta_graph: Any, contract: Contract, path: str, options: Mapping[str,
     _bypass_reads(graph_def, contract)
     graph_def = pruned(graph_def, [_node(s) for s in contract.outputs], [_node(s) for s in contract.inputs])
     left = {node.name for node in graph_def.node}
-    notes = (*editor.notes, *tidier.notes)
+    notes = (*editor.notes, *defaulted, *tidier.notes)
     return FrozenGraph(graph_def, tuple(v for v in variables if v.name in left), keys, contract, notes)
 
 
@@ -118,6 +120,7 @@ class _Editor:
         self.path = path
         self.nodes = {node.name: node for node in graph_def.node}
         self.notes: list[str] = []
+        self.defaulted: list[str] = []
         self._conditional: set[str] = set()
 
     def cut(self, contract: Contract, meta_graph: Any, calls: set[str]) -> Contract:
@@ -182,7 +185,7 @@ class _Editor:
                 node.op = "Identity"
                 node.attr.clear()
                 node.attr["T"].type = dtype
-                self.notes.append(f"'{node.name}' keeps its default, as it is no input")
+                self.defaulted.append(node.name)
         return replace(contract, inputs=tuple(inputs), outputs=tuple(outputs))
 
     def drop_side_effects(self) -> None:
