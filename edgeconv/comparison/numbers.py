@@ -75,9 +75,6 @@ def judge_numbers(
         return Judgement(None, "empty on every probe")
     if all(np.array_equal(a, b) for a, b in zip(one, two, strict=True)):
         return Judgement(None)
-    note = _below_resolution(one, two, tolerance, step)
-    if note is not None:
-        return Judgement(None, note)
     groups = channel_groups(one, two)
     channels = _judge_channels(one, two, tolerance, step) if len(groups) == 1 else []
     for group in groups:
@@ -85,7 +82,8 @@ def judge_numbers(
         if finding is not None:
             # A few wrong channels are the better reason than what they do to the whole.
             few = 0 < len(channels) <= one[0].shape[-1] // 4
-            return Judgement(channels[0] if few else finding)
+            lost = _below_resolution(one, two, tolerance, step)
+            return Judgement(lost or (channels[0] if few else finding))
     return Judgement(channels[0] if channels else None)
 
 
@@ -216,11 +214,11 @@ def _twin(candidate: Array, reference: Array, channel: int) -> str:
 
 def _below_resolution(
     reference: Sequence[Array], candidate: Sequence[Array], tolerance: Tolerance, step: float
-) -> str | None:
-    """A note where a quantized output is right to within one step and the signal is no larger than that.
+) -> Finding | None:
+    """The better reason where a quantized output fails because its type cannot carry the signal at all.
 
-    Every value is then the nearest the type can hold, and there is nothing more to compare (1,000 classes
-    at 0.001 each in a softmax with steps of 1/256).
+    Every value may then be the nearest the type can hold, and still nothing is left of the output (1,000
+    classes at 0.001 each in a softmax with steps of 1/256). Nothing is proven by that, so it is no pass.
     """
     if not tolerance.quantized:
         return None
@@ -232,7 +230,10 @@ def _below_resolution(
         known = 1 / 256
     if known <= 0.0 or _largest(one) > known or _largest(two - one) > known:
         return None
-    return f"right to within one step ({known:.3g}), but the reference is nowhere larger than that step"
+    return Finding(
+        f"the reference is nowhere larger than one quantization step ({known:.3g}), so nothing is left of it:"
+        " keep the operator that makes this output in float"
+    )
 
 
 def _stuck(

@@ -74,11 +74,12 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class InputSet:
-    """A file of inputs, by content."""
+    """A file of inputs, by content; ``notes`` are said with whatever is made of them."""
 
     path: Path
     sha256: str
     labels: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

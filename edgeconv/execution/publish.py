@@ -12,7 +12,7 @@ from typing import Any
 import filelock
 import psutil
 
-from edgeconv.errors import GateFailedError, UsageError
+from edgeconv.errors import UsageError
 from edgeconv.execution import atomic
 from edgeconv.execution.cache import tool_version
 from edgeconv.execution.failures import record_failure
@@ -131,7 +131,7 @@ class Publisher:
             repro=repro,
             artifact=failure.node,
             superseded_by=failure.superseded_by,
-            follows=failure.stage is None and not isinstance(failure.error, GateFailedError),
+            follows=failure.follows,
         )
 
     def _kept(self, mine: Manifest, wanted: tuple[str, ...]) -> list[ArtifactRecord]:

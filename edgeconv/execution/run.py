@@ -58,13 +58,14 @@ class Gated:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One attempt that did not give a proven artifact."""
+    """One attempt that did not give a proven artifact; ``follows`` where it was not begun for another's."""
 
     node: str
     conversion: str
     error: EdgeconvError
     stage: Stage | None
     superseded_by: str | None = None
+    follows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +109,26 @@ class Run:
         """Make and prove everything; returns each node that was reached, predecessors first."""
         for identifier in self.plan.wanted:
             self.listener(Event("planned", identifier))
+        for note in self.plan.notes:
+            self.listener(Event("note", text=note))
         wanted = [self._state(identifier).settled for identifier in self.plan.wanted]
-        await asyncio.gather(*(task for task in wanted if task is not None))
+        try:
+            await asyncio.gather(*(task for task in wanted if task is not None))
+            # What was made on the way to something that failed is still to be proven and kept.
+            await asyncio.gather(*(s.settled for s in self._states.values() if s.settled is not None))
+        except _BadInputsError as bad:
+            raise bad.error from bad
+        finally:
+            await self._stop()
         return await self.reached()
+
+    async def _stop(self) -> None:
+        """End what is still under way: after an interrupt or a full disk nobody waits for it."""
+        tasks = [state.settled for state in self._states.values() if state.settled is not None]
+        tasks += [self._source_seen] if self._source_seen is not None else []  # type: ignore[list-item]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def reached(self) -> list[Settled]:
         """All nodes that are settled by now, predecessors first."""
@@ -162,7 +180,8 @@ class Run:
                 failed.append(Failure(node.id, attempt.conversion, error.error, error.stage))
                 continue
             except EdgeconvError as error:
-                failed.append(Failure(node.id, attempt.conversion, error, None))
+                follows = isinstance(error, _PredecessorError)
+                failed.append(Failure(node.id, attempt.conversion, error, None, follows=follows))
                 continue
             if gate.passed:
                 best = Settled(node, made, gate)
@@ -174,7 +193,7 @@ class Run:
         self._record(settled, failed)
         if settled.made is None and not state.made.done():
             state.made.set_exception(
-                ConversionError(f"{node.id}, which this is made from, could not be made")
+                _PredecessorError(f"{node.id}, which this is made from, could not be made")
             )
         if self.on_settled is not None:
             await self.on_settled(settled)
@@ -202,7 +221,7 @@ class Run:
         else:
             settled = await asyncio.shield(parent.settled)
             if not settled.usable or settled.made is None or settled.gate is None:
-                raise ConversionError(
+                raise _PredecessorError(
                     f"{attempt.source}, which this is made from, failed its gate",
                     hint=f"see what 'edgeconv compare' says of it, with --locate, before using {node.id}",
                 )
@@ -214,7 +233,7 @@ class Run:
 
     async def _convert(self, node: Node, attempt: Attempt, source: Made) -> Made:
         contract = source.artifact.contract
-        calibration = self.plan.calibration(contract) if attempt.calibrated and contract else None
+        calibration = self._calibration(contract) if attempt.calibrated and contract else None
         key = key_of(
             {
                 "kind": "convert",
@@ -248,7 +267,7 @@ class Run:
             seconds=value["seconds"],
             peak_rss_bytes=value["peak_rss_bytes"],
             cached=cached,
-            notes=tuple(value["notes"]),
+            notes=(*value["notes"], *(calibration.notes if calibration else ())),
         )
 
     async def _convert_now(
@@ -429,8 +448,17 @@ class Run:
 
     def _probe_set(self, contract: Contract) -> InputSet:
         if self._probes is None:
-            self._probes = self.plan.probes(contract)
+            try:
+                self._probes = self.plan.probes(contract)
+            except EdgeconvError as error:
+                raise _BadInputsError(error) from error
         return self._probes
+
+    def _calibration(self, contract: Contract) -> InputSet:
+        try:
+            return self.plan.calibration(contract)
+        except EdgeconvError as error:
+            raise _BadInputsError(error) from error
 
     def _memory(self, preload: tuple[str, ...], source: Made) -> int:
         base = max((_BASE_MEMORY.get(module, _LIGHT_MEMORY) for module in preload), default=_LIGHT_MEMORY)
@@ -444,6 +472,18 @@ class _StageFailedError(Exception):
         super().__init__(str(error))
         self.error = error
         self.stage = stage
+
+
+class _BadInputsError(Exception):
+    """The samples given do not fit the model: the call is wrong, so that the whole run ends."""
+
+    def __init__(self, error: EdgeconvError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class _PredecessorError(ConversionError):
+    """What an artifact is made from could not be made or proven; that failure is told by itself."""
 
 
 def _better(new: Gated, old: Gated) -> bool:

@@ -67,6 +67,10 @@ class SavedModelFormat:
         """
         return describe_saved_model(path)
 
+    def describe_part(self, path: Path, tags: Sequence[str] | None, signature: str | None) -> Description:
+        """Describe the graph of those tags, with what one signature of it runs; see :meth:`describe`."""
+        return describe_saved_model(path, tags, signature)
+
     def files(self, path: Path) -> list[Path]:
         """The graph, variables, assets and metadata; nothing else that lies in the folder."""
         try:

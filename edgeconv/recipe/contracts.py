@@ -27,6 +27,33 @@ class StatesContract(Protocol):
         ...
 
 
+@runtime_checkable
+class HasParts(Protocol):
+    """A format that may hold several graphs, told apart by tags."""
+
+    def describe_part(self, path: Path, tags: Sequence[str] | None, signature: str | None) -> Description:
+        """Describe the graph of those tags, with what one signature of it runs.
+
+        Raises:
+            UsageError: there is no such graph; lists what there is.
+        """
+        ...
+
+
+def describe_source(
+    part: Format, path: Path, *, tags: Sequence[str] | None = None, signature: str | None = None
+) -> Description:
+    """Describe what the user chose of a model by ``--tags`` and ``--signature``.
+
+    Raises:
+        UsageError: tags that are not there.
+        InvalidModelError: truncated, corrupt, or of a newer version.
+    """
+    if isinstance(part, HasParts) and tags is not None:
+        return part.describe_part(path, tags, signature)
+    return part.describe(path)
+
+
 def source_contract(
     part: Format,
     description: Description,

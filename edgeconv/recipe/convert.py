@@ -19,7 +19,7 @@ from edgeconv.execution.run import Run
 from edgeconv.execution.workers import WorkerPool
 from edgeconv.formats.base import Artifact
 from edgeconv.formats.registry import identify, sha256_of
-from edgeconv.recipe.contracts import require_ranks, source_contract
+from edgeconv.recipe.contracts import describe_source, require_ranks, source_contract
 from edgeconv.recipe.inputs import InputMaker, gate_tolerances
 from edgeconv.recipe.loop import run_in_own_loop
 from edgeconv.recipe.planning import default_targets, plan_nodes
@@ -38,7 +38,7 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
         UsageError: the model, a name, a shape or a target is wrong.
     """
     part = identify(request.model)
-    description = part.describe(request.model)
+    description = describe_source(part, request.model, tags=request.tags, signature=request.signature)
     contract = source_contract(
         part,
         description,
@@ -47,8 +47,10 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
         outputs=request.outputs,
         shapes=request.shapes,
     )
+    inputs = InputMaker(request, inputs_folder)
     if contract is not None:
         require_ranks(contract)
+        inputs.check(contract)
     precision = str(description.metadata.get("precision", "fp32"))
     source = Artifact(
         request.model.absolute(), part.name, precision, sha256_of(request.model, part), contract
@@ -60,7 +62,6 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
             f"nothing can be made of {precision} {part.name} by default", hint="say what with --to"
         )
     options = _options(request, contract.signature if contract else None)
-    inputs = InputMaker(request, inputs_folder)
     return Plan(
         source=source,
         nodes=plan_nodes(place, targets, options, gate_tolerances(request.tolerance)),

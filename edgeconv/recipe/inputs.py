@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeconv.errors import UsageError
 from edgeconv.execution.atomic import temporary_beside
 from edgeconv.execution.plan import InputSet
 from edgeconv.formats.base import Contract, to_json
@@ -27,28 +28,63 @@ class InputMaker:
     def __init__(self, request: ConversionRequest, folder: Path) -> None:
         self._request = request
         self._folder = folder
+        self._probes: tuple[Contract, InputSet] | None = None
         self._calibration: InputSet | None = None
+
+    def check(self, contract: Contract) -> None:
+        """Look at the user's samples before anything is begun.
+
+        Raises:
+            UsageError: a file cannot be read, does not fit the model, or holds NaN.
+        """
+        self.probes(contract)
+        if self._request.calibration is not None:
+            self.calibration(contract)
 
     def probes(self, contract: Contract) -> InputSet:
         """The inputs of the gates; see :func:`probes_for`."""
         request = self._request
-        return probes_for(contract, request.data, request.calibration, request.seed, self._folder)
+        if self._probes is None or self._probes[0] != contract:
+            made = probes_for(contract, request.data, request.calibration, request.seed, self._folder)
+            self._probes = (contract, made)
+        return self._probes[1]
 
     def calibration(self, contract: Contract) -> InputSet:
-        """The calibration set: the user's, else seeded random samples."""
+        """The calibration set: the user's, else seeded random samples, which is said.
+
+        Raises:
+            UsageError: as :meth:`check` says.
+        """
         from edgeconv.comparison.samples import samples_sha256, save_samples
-        from edgeconv.quantization.calibration import synthetic_calibration
+        from edgeconv.quantization.calibration import SYNTHETIC_NOTE, synthetic_calibration
 
         if self._calibration is None:
-            path = self._request.calibration
+            path, notes = self._request.calibration, tuple[str, ...]()
             if path is None:
                 samples = synthetic_calibration(contract, SYNTHETIC_SAMPLES, self._request.seed)
+                notes = (SYNTHETIC_NOTE,)
                 with temporary_beside(self._folder / "synthetic.npz") as fresh:
                     save_samples(fresh, samples)
                     path = self._folder / f"synthetic-{samples_sha256(fresh)[:16]}.npz"
                     fresh.replace(path)
-            self._calibration = InputSet(path.absolute(), samples_sha256(path), (path.name,))
+            else:
+                _require_finite(path, contract)
+            self._calibration = InputSet(path.absolute(), samples_sha256(path), (path.name,), notes)
         return self._calibration
+
+
+def _require_finite(path: Path, contract: Contract) -> None:
+    """Refuse calibration samples that do not fit or that would make every range NaN."""
+    from edgeconv.comparison.samples import load_samples
+    from edgeconv.quantization.calibration import check_calibration
+
+    for finding in check_calibration(load_samples(path, contract), contract):
+        if finding.code == "calibration-nan":
+            raise UsageError(
+                f"the calibration samples cannot be used: {finding.message}",
+                where=f"{path}, {finding.where}",
+                hint=finding.hint,
+            )
 
 
 def probes_for(

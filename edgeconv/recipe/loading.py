@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeconv.formats.registry import identify
-from edgeconv.recipe.contracts import source_contract
+from edgeconv.recipe.contracts import describe_source, source_contract
 from edgeconv.runtimes.base import Session
 from edgeconv.runtimes.registry import runtime_for
 
@@ -24,7 +24,7 @@ def load(path: Path, *, threads: int = 1, options: Mapping[str, Any] | None = No
     given = dict(options or {})
     contract = source_contract(
         part,
-        part.describe(path),
+        describe_source(part, path, tags=given.get("tags"), signature=given.get("signature")),
         signature=given.get("signature"),
         inputs=given.pop("inputs", ()),
         outputs=given.pop("outputs", ()),

@@ -314,11 +314,12 @@ def test_stored_values_are_dequantized_before_they_are_compared() -> None:
     assert wrong.verdict == "fail"
 
 
-def test_a_signal_below_one_step_of_the_output_passes_with_a_note() -> None:
+def test_a_signal_that_is_lost_below_one_step_fails_and_says_so() -> None:
     uniform = np.full((1, 1000), 1e-3, np.float32)
     output = _one(uniform, uniform * 0, INT8)
-    assert output.verdict == "pass"
-    assert "nowhere larger than that step" in (output.reason or "")
+    assert output.verdict == "fail"
+    assert "nowhere larger than one quantization step" in (output.reason or "")
+    assert _one(uniform, uniform * np.float32(1.01), INT8).verdict == "pass"
     assert _one(uniform, uniform * 0, FP16).verdict == "fail"
 
 
