@@ -6,10 +6,16 @@ from pathlib import Path
 
 import click
 
-from edgeconv.cli.options import PATH, common, print_json
+from edgeconv.cli.options import PATH, common, example, print_json
 
 
-@click.command("compare", epilog="Example:  edgeconv compare model.keras model.int8.tflite --locate")
+@click.command(
+    "compare",
+    epilog=example(
+        "edgeconv compare model.keras model.edgeconv/model.int8.tflite",
+        "edgeconv compare old.tflite new.onnx --data samples.npz --map scores=Identity --locate",
+    ),
+)
 @click.argument("reference", type=PATH)
 @click.argument("candidate", type=PATH)
 @click.option("--data", type=PATH, help=".npz or .npy of samples, in place of seeded probes.")

@@ -5,10 +5,15 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+from edgeconv.cli.options import example
+
 
 @click.command(
     "completion",
-    epilog='Example:  eval "$(edgeconv completion bash)"',
+    epilog=example(
+        'eval "$(edgeconv completion bash)"      # in ~/.bashrc; zsh in ~/.zshrc alike',
+        "edgeconv completion fish | source       # in ~/.config/fish/config.fish",
+    ),
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> None:

@@ -6,12 +6,17 @@ from pathlib import Path
 
 import click
 
-from edgeconv.cli.options import PATH, common, print_json
+from edgeconv.cli.options import PATH, common, example, print_json
 
 
 @click.command(
     "convert",
-    epilog="Example:  edgeconv convert model.keras --to tflite:int8,onnx --calibration samples.npz",
+    epilog=example(
+        "edgeconv convert model.keras",
+        "edgeconv convert model.keras --to tflite:int8,onnx --calibration samples.npz",
+        "edgeconv convert run7/ckpt-12 --model-builder net.py:build --to tflite:all",
+        "edgeconv convert graph.pb --outputs logits --shape image=1,224,224,3 -o out",
+    ),
 )
 @click.argument("model", type=PATH)
 @click.option("-o", "--output", type=PATH, help="Folder for the artifacts.  [MODEL-NAME.edgeconv]")

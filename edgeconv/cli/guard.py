@@ -2,56 +2,72 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import traceback
+from types import FrameType
 
 import click
 
+from edgeconv.cli.options import plain, print_json
 from edgeconv.errors import EdgeconvError, ExitCode
 
 
 def guarded(group: click.Command) -> int:
     """Run the command line; returns its exit code.
 
-    With ``--debug`` anywhere on the line, errors come with their traceback.
+    With ``--debug`` anywhere on the line, errors come with their traceback; with ``--json``, standard
+    output has ``{"error": {…}}`` where there is no result.
     """
     debug = "--debug" in sys.argv[1:]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # What ends a run from outside (a timeout, a service manager) leaves it as resumable as Ctrl-C does.
+        signal.signal(signal.SIGTERM, _interrupt)
     try:
         result = group.main(standalone_mode=False)
+        sys.stdout.flush()
         return int(result) if isinstance(result, int) else ExitCode.OK
-    except click.exceptions.Abort:
-        return _interrupted()
-    except KeyboardInterrupt:
-        return _interrupted()
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        what = "interrupted"
+        click.echo(f"{what}; what was finished is kept, the same command goes on from there", err=True)
+        return _told(ExitCode.INTERRUPTED, what, hint="run the same command again")
     except click.ClickException as error:
         error.show()
-        return ExitCode.USAGE
+        return _told(ExitCode.USAGE, error.format_message())
     except EdgeconvError as error:
         if debug:
             traceback.print_exc()
         show_error(error)
-        return error.exit_code
+        return _told(error.exit_code, error.what, where=error.where, why=error.why, hint=error.hint)
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output went away, which is its right
+        # The reader of our output went away, which is its right; nothing may be flushed to it at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
     except Exception as error:
         if debug:
             traceback.print_exc()
+        what = f"{type(error).__name__}: {error}"
         click.echo(
-            f"edgeconv has a defect: {type(error).__name__}: {error}\n"
-            "  Run it again with --debug and report what it prints.",
+            f"edgeconv has a defect: {plain(what)}\n  Run it again with --debug and report what it prints.",
             err=True,
         )
-        return ExitCode.DEFECT
+        return _told(ExitCode.DEFECT, what, hint="run it again with --debug and report what it prints")
 
 
 def show_error(error: EdgeconvError) -> None:
     """Print an error to standard error: what and where and why on one line, then what to do."""
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {plain(str(error))}", err=True)
     if error.hint:
-        click.echo(f"  {click.style('→', fg='cyan')} {error.hint}", err=True)
+        click.echo(f"  {click.style('→', fg='cyan')} {plain(error.hint)}", err=True)
 
 
-def _interrupted() -> int:
-    click.echo("interrupted; what was finished is kept, the same command goes on from there", err=True)
-    return ExitCode.INTERRUPTED
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def _told(code: ExitCode, what: str, **more: str | None) -> int:
+    """The exit code, after the error was also said as JSON where that was asked for."""
+    if "--json" in sys.argv[1:]:
+        print_json({"error": {"what": what, **more, "exit_code": int(code)}})
+    return code

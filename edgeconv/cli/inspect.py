@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from edgeconv.cli.options import PATH, common, print_json
+from edgeconv.cli.options import PATH, common, example, print_json
 
 
-@click.command("inspect", epilog="Example:  edgeconv inspect model.tflite --ops")
+@click.command("inspect", epilog=example("edgeconv inspect model.tflite --ops"))
 @click.argument("model", type=PATH)
 @click.option("--ops", is_flag=True, help="Every operation with its count.")
 @common

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 
 import click
 
 from edgeconv.cli.guard import guarded
+from edgeconv.cli.options import example
 
 _COMMANDS = {
     "inspect": "What a model is: format, origin, inputs and outputs, size, operations.",
@@ -30,6 +32,17 @@ class _LazyGroup(click.Group):
         command: click.Command = module.command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            if near := difflib.get_close_matches(args[0], _COMMANDS, n=1):
+                what = f"{error.message} Did you mean '{near[0]}'?"
+                raise click.UsageError(what, ctx) from error
+            raise
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
@@ -38,7 +51,7 @@ class _LazyGroup(click.Group):
 @click.command(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Example:  edgeconv convert model.keras --to tflite:int8 --calibration samples.npz",
+    epilog=example("edgeconv convert model.keras --to tflite:int8 --calibration samples.npz"),
 )
 @click.version_option(package_name="edgeconv", prog_name="edgeconv")
 def group() -> None:

@@ -14,6 +14,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 
 
+def example(*lines: str) -> str:
+    """The epilog of a help text: commands to copy, each on a line of its own, never wrapped."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
 def common(function: F) -> F:
     """Add ``--json``, ``-q``, ``-v`` and ``--debug``."""
     for option in (
@@ -24,6 +29,20 @@ def common(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+def plain(text: str) -> str:
+    r"""A text whose control characters are shown as escapes, so that no name in a model steers a terminal.
+
+    >>> print(plain("conv\x1b[2J"))
+    conv\x1b[2J
+    """
+    if text.isprintable():
+        return text
+    return "\n".join(
+        "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+        for line in text.split("\n")
+    )
 
 
 def print_json(document: Any) -> None:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from edgeconv.cli.options import plain
 from edgeconv.execution.events import Event, Listener
 
 _MARKS = {"done": ("✓", "green"), "cached": ("✓", "green"), "failed": ("✗", "red")}
@@ -41,10 +41,9 @@ def _print_line(event: Event, verbose: bool) -> None:
     elif event.kind == "planned" or (event.kind in ("started", "cached") and not verbose):
         return
     else:
-        name = event.node if event.step != "gate" or event.node != "source" else "source"
         took = f"  {event.seconds:.1f} s" if event.seconds is not None else ""
-        line = f"{event.kind:8} {event.step:8} {name:20} {event.text}{took}"
-    print(line.rstrip(), file=sys.stderr, flush=True)
+        line = f"{event.kind:8} {event.step:8} {event.node:20} {event.text}{took}"
+    print(plain(" ".join(line.split("\n"))).rstrip(), file=sys.stderr, flush=True)
 
 
 @dataclass
@@ -76,7 +75,7 @@ class _Board:
         for name, row in self.rows.items():
             table.add_row(Text(name, style="bold"), *(self._cell(step, row.get(step)) for step in _STEPS))
         for note in self.notes:
-            table.add_row(Text("note"), Text.from_markup(f"[dim]{escape(note)}[/]"))
+            table.add_row(Text("note"), Text(plain(note), style="dim"))
         return table
 
     def _cell(self, name: str, step: _Step | None) -> Text:
@@ -89,5 +88,5 @@ class _Board:
         mark, style = _MARKS[step.kind]
         took = "cached" if step.kind == "cached" else f"{step.seconds:.1f} s" if step.seconds else ""
         if step.kind == "failed":
-            took = step.text[:70]
+            took = plain(step.text)[:70]
         return Text.assemble((mark, style), f" {name} ", (took, "dim"))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from edgeconv.cli.options import plain
 from edgeconv.formats.base import Candidate, Description, Shape, TensorSpec
 
 if TYPE_CHECKING:
@@ -34,30 +35,50 @@ def print_manifest(manifest: Manifest, folder: Path, *, quiet: bool) -> None:
     for record in manifest.artifacts:
         if not quiet:
             for note in record.notes:
-                console.print(f"[dim]{escape(record.id)}: {escape(note)}[/]")
+                console.print(_text(f"{record.id}: {note}", "dim"), soft_wrap=True)
         if record.gate.verdict != "pass":
-            what = f"{record.id}: gate {record.gate.verdict}"
-            console.print(_problem(what, record.gate.reason, record.gate.hint), soft_wrap=True)
-    for failure in manifest.failures:
-        if failure.superseded_by is not None and not quiet:
-            text = f"{failure.artifact}: {failure.superseded_by} took the place of {failure.conversion}"
-            console.print(f"[dim]{escape(text)} ({escape(failure.reason)})[/]", soft_wrap=True)
-        elif failure.superseded_by is None and not failure.follows:
-            console.print(_failure(failure, folder), soft_wrap=True)
-    if follow := [f.artifact for f in manifest.failures if f.follows and f.superseded_by is None]:
-        console.print(Text(f"  not made for that reason: {', '.join(dict.fromkeys(map(str, follow)))}"))
+            what = f"{record.id}: gate {record.gate.verdict}, kept in {record.path}"
+            hint = _with_paths(record.gate.hint, record, manifest, folder)
+            console.print(_problem(what, record.gate.reason, hint), soft_wrap=True)
+    if not quiet:
+        for failure in manifest.failures:
+            if failure.superseded_by is not None:
+                good = any(a.id == failure.artifact and a.gate.verdict == "pass" for a in manifest.artifacts)
+                said = f"{failure.superseded_by} took the place of" if good else "no better by"
+                what = f"{failure.artifact}: {said} {failure.conversion}"
+                console.print(_text(f"{what} ({failure.reason})", "dim"), soft_wrap=True)
+    _print_failures(console, [f for f in manifest.failures if f.superseded_by is None], folder)
+
+
+def _print_failures(console: Console, failures: list[FailureRecord], folder: Path) -> None:
+    """What could not be made: each reason once, whichever ways it stopped; then what hung on it."""
+    for identifier in dict.fromkeys(f.artifact for f in failures if not f.follows):
+        ways: dict[tuple[str, str | None], list[FailureRecord]] = {}
+        for failure in failures:
+            if failure.artifact == identifier and not failure.follows:
+                ways.setdefault((failure.reason, failure.hint), []).append(failure)
+        for (reason, hint), same in ways.items():
+            names = ", ".join(failure.conversion for failure in same)
+            text = _problem(f"{identifier}: {names} failed", reason, hint)
+            if same[0].repro and same[0].log:
+                text.append(f"\n    log:    {folder / same[0].log}", "dim")
+                text.append(f"\n    repeat: python {folder / same[0].repro}", "dim")
+            console.print(text, soft_wrap=True)
+    told = {failure.artifact for failure in failures if not failure.follows}
+    if follow := [f.artifact for f in failures if f.follows and f.artifact not in told]:
+        console.print(_text(f"  not made for that reason: {', '.join(dict.fromkeys(map(str, follow)))}"))
 
 
 def print_description(description: Description, *, all_ops: bool, verbose: bool) -> None:
     """What ``edgeconv inspect`` says."""
     console = _console()
-    console.print(Text.assemble((Path(description.path).name, "bold"), f"  {description.format}"))
+    console.print(Text.assemble((plain(Path(description.path).name), "bold"), f"  {description.format}"))
     facts = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
     for name, value in _facts(description):
-        facts.add_row(Text(name, style="dim"), Text(value))
+        facts.add_row(Text(name, style="dim"), _text(value))
     console.print(facts)
     for signature in description.signatures:
-        console.print(Text.assemble("\nsignature ", (signature.name or "(unnamed)", "bold")))
+        console.print(Text.assemble("\nsignature ", (plain(signature.name) or "(unnamed)", "bold")))
         console.print(
             _tensors([("in", spec) for spec in signature.inputs] + [("out", s) for s in signature.outputs])
         )
@@ -70,10 +91,12 @@ def print_description(description: Description, *, all_ops: bool, verbose: bool)
     if description.findings:
         console.print("\nfindings")
     for finding in description.findings:
-        where = f" [dim]({escape(finding.where)})[/]" if finding.where else ""
-        console.print(f"  [yellow]![/] {escape(finding.message)}{where}", soft_wrap=True)
+        text = Text.assemble("  ", ("!", "yellow"), " ", plain(finding.message))
+        if finding.where:
+            text.append(plain(f" ({finding.where})"), "dim")
         if finding.hint:
-            console.print(f"    [cyan]→[/] {escape(finding.hint)}", soft_wrap=True)
+            text.append("\n    → ", "cyan").append(plain(finding.hint))
+        console.print(text, soft_wrap=True)
 
 
 def show_shape(shape: Shape | None) -> str:
@@ -124,21 +147,27 @@ def _artifact_row(record: ArtifactRecord) -> tuple[Any, ...]:
     )
 
 
-def _failure(failure: FailureRecord, folder: Path) -> Text:
-    text = _problem(f"{failure.artifact}: {failure.conversion} failed", failure.reason, failure.hint)
-    if failure.repro and failure.log:
-        text.append(f"\n    log:    {folder / failure.log}", "dim")
-        text.append(f"\n    repeat: python {folder / failure.repro}", "dim")
-    return text
-
-
 def _problem(what: str, reason: str | None, hint: str | None) -> Text:
-    text = Text.assemble(("✗ ", "red"), (what, "bold"))
+    text = Text.assemble(("✗ ", "red"), (plain(what), "bold"))
     if reason:
-        text.append(f"\n    {reason}")
+        text.append(f"\n    {plain(reason)}")
     if hint:
-        text.append("\n    → ", "cyan").append(hint)
+        text.append("\n    → ", "cyan").append(plain(hint))
     return text
+
+
+def _with_paths(hint: str | None, record: ArtifactRecord, manifest: Manifest, folder: Path) -> str | None:
+    """The hint with the files that a command in it is to be given, so that it can be typed as it stands."""
+    paths = {a.id: folder / a.path for a in manifest.artifacts} | {"source": Path(manifest.source.path)}
+    if hint is None or record.gate.reference not in paths:
+        return hint
+    both = f"{shlex.quote(str(paths[record.gate.reference]))} {shlex.quote(str(paths[record.id]))}"
+    return hint.replace("REFERENCE CANDIDATE", both)
+
+
+def _text(text: str, style: str = "") -> Text:
+    """A text from a model or a message: neither markup nor control characters in it do anything."""
+    return Text(plain(text), style=style)
 
 
 def _facts(description: Description) -> Iterable[tuple[str, str]]:
@@ -171,11 +200,11 @@ def _tensors(rows: list[tuple[str, TensorSpec]]) -> Table:
         inner = spec.tensor if spec.tensor not in (None, spec.name) else ""
         table.add_row(
             Text(f"  {role}", style="dim"),
-            Text(spec.name, style="bold"),
-            spec.dtype,
+            _text(spec.name, "bold"),
+            _text(spec.dtype),
             show_shape(spec.shape),
             quantized,
-            Text(inner or "", style="dim"),
+            _text(inner or "", "dim"),
         )
     return table
 
@@ -185,11 +214,11 @@ def _candidates(candidates: tuple[Candidate, ...]) -> Table:
     for each in candidates:
         table.add_row(
             Text(f"  {each.role}", style="dim"),
-            Text(each.tensor.name, style="bold"),
-            each.tensor.dtype,
+            _text(each.tensor.name, "bold"),
+            _text(each.tensor.dtype),
             show_shape(each.tensor.shape),
             f"{each.score:.2f}",
-            Text("; ".join(each.evidence), style="dim"),
+            _text("; ".join(each.evidence), "dim"),
         )
     return table
 
@@ -197,7 +226,7 @@ def _candidates(candidates: tuple[Candidate, ...]) -> Table:
 def _ops(ops: Any, all_ops: bool) -> Text:
     ranked = sorted(ops.items(), key=lambda item: (-item[1], item[0]))
     shown = ranked if all_ops else ranked[:_SHOWN_OPS]
-    text = Text(", ".join(f"{count} {name}" for name, count in shown))
+    text = _text(", ".join(f"{count} {name}" for name, count in shown))
     if len(shown) < len(ranked):
         text.append(f", and {len(ranked) - len(shown)} more kinds (--ops shows all)", "dim")
     return text
@@ -219,8 +248,8 @@ def print_comparison(comparison: Comparison, *, quiet: bool) -> None:
         for output in gate.outputs:
             extra = output.model_extra or {}
             table.add_row(
-                Text(output.reference_name or "", style="bold"),
-                Text(output.name),
+                _text(output.reference_name or "", "bold"),
+                _text(output.name),
                 Text(output.verdict, style=_VERDICT_STYLE[output.verdict]),
                 *(_number(value) for value in (output.max_abs, output.max_rel, output.cosine)),
                 _number(extra.get("sqnr_db")),
@@ -231,13 +260,11 @@ def print_comparison(comparison: Comparison, *, quiet: bool) -> None:
     console.print(Text(what, style=style))
     for output in gate.outputs:
         if output.verdict != "pass" and output.reason:
-            console.print(Text(f"  {output.reference_name or output.name}: {output.reason}"), soft_wrap=True)
+            console.print(_text(f"  {output.reference_name or output.name}: {output.reason}"), soft_wrap=True)
     if gate.reason and gate.verdict != "pass":
         console.print(_problem("", gate.reason, gate.hint), soft_wrap=True)
     if comparison.divergence is not None:
-        console.print(
-            Text.assemble("\nlocated: ", str(comparison.divergence.get("explanation"))), soft_wrap=True
-        )
+        console.print(_text(f"\nlocated: {comparison.divergence.get('explanation')}"), soft_wrap=True)
 
 
 def _number(value: float | None) -> str:

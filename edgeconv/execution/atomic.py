@@ -10,7 +10,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgeconv.errors import ConversionError
+from edgeconv.errors import ConversionError, UsageError
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_NO_FOLDER = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.ENOENT, errno.ELOOP)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -74,22 +77,57 @@ def sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def explained_disk_errors(where: Path) -> Iterator[None]:
-    """Turn a full disk or a folder that cannot be written into an error for a person."""
+    """Turn a full disk or a folder that cannot be written into an error for a person.
+
+    Raises:
+        ConversionError: the disk is full.
+        UsageError: nothing may be written there.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ConversionError(
-                "no space left on the disk",
-                where=str(where),
-                hint="free some space, or move the cache with EDGECONV_CACHE_DIR or the output with -o;"
-                " then run the same command again: finished parts are kept",
-            ) from error
+        if error.errno in _NO_SPACE:
+            raise no_space(str(where)) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise ConversionError(
-                "this folder cannot be written", where=str(where), hint="choose another one with -o"
-            ) from error
+            raise _not_writable(where, error) from error
         raise
+
+
+def no_space(where: str) -> ConversionError:
+    """The error of a full disk."""
+    return ConversionError(
+        "no space left on the disk",
+        where=where,
+        hint="free some space, or move the cache with EDGECONV_CACHE_DIR or the output with -o;"
+        " then run the same command again: finished parts are kept",
+    )
+
+
+def make_writable_folder(folder: Path) -> None:
+    """Make the folder if it is not there, and try that files can be made in it.
+
+    Raises:
+        UsageError: it cannot be made or written.
+        ConversionError: the disk is full.
+    """
+    with explained_disk_errors(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            if error.errno not in _NO_FOLDER:
+                raise
+            raise _not_writable(folder, error) from error
+
+
+def _not_writable(folder: Path, error: OSError) -> UsageError:
+    taken = folder.exists() and not folder.is_dir()
+    return UsageError(
+        "this is a file, not a folder" if taken else "this folder cannot be written",
+        where=str(folder),
+        why=None if taken else error.strerror,
+        hint="choose another one with -o, or with EDGECONV_CACHE_DIR for the cache",
+    )
 
 
 def _sync_entry(path: Path) -> None:

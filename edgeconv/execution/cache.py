@@ -107,9 +107,8 @@ class Cache:
         self._locks = folder / "locks"
         self._staging = folder / "staging"
         self.inputs = folder / "inputs"
-        with atomic.explained_disk_errors(folder):
-            for part in (self._entries, self._locks, self._staging, self.inputs):
-                part.mkdir(parents=True, exist_ok=True)
+        for part in (self._entries, self._locks, self._staging, self.inputs):
+            atomic.make_writable_folder(part)
         self._remove_orphans()
 
     def find(self, key: str) -> Entry | None:
@@ -133,8 +132,8 @@ class Cache:
         """An empty folder on the cache's file system; removed at the end if it was not published."""
         with atomic.explained_disk_errors(self._staging):
             folder = Path(tempfile.mkdtemp(dir=self._staging))
-        lock = filelock.FileLock(self._staging / f"{folder.name}.lock", thread_local=False)
-        lock.acquire()
+            lock = filelock.FileLock(self._staging / f"{folder.name}.lock", thread_local=False)
+            lock.acquire()
         try:
             yield folder
         finally:
@@ -166,7 +165,8 @@ class Cache:
         lock = filelock.FileLock(self._locks / f"{key}.lock", thread_local=False)
         while True:
             try:
-                lock.acquire(blocking=False)
+                with atomic.explained_disk_errors(self._locks):
+                    lock.acquire(blocking=False)
                 break
             except filelock.Timeout:
                 await asyncio.sleep(_LOCK_POLL_SECONDS)

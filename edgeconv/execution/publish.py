@@ -45,8 +45,7 @@ class Publisher:
         self._name = name
         self._plan = plan
         self._records: dict[str, ArtifactRecord] = {}
-        with atomic.explained_disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        atomic.make_writable_folder(folder)
         # Logs and scripts of failures of an earlier run say nothing about this one.
         shutil.rmtree(folder / _FAILURES, ignore_errors=True)
 

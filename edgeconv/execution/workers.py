@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -19,6 +20,7 @@ import psutil
 
 from edgeconv import errors
 from edgeconv.errors import ConversionError, EdgeconvError, UnavailableError
+from edgeconv.execution.atomic import no_space
 from edgeconv.execution.stage import Limits, Stage, StageResult
 
 _WATCH_SECONDS = 0.25
@@ -270,6 +272,9 @@ def _error_from_json(data: dict[str, Any], stage: Stage) -> EdgeconvError:
         kind = getattr(errors, data["edgeconv"], ConversionError)
         error: EdgeconvError = kind(data["what"], where=data["where"], why=data["why"], hint=data["hint"])
         return error
+    if os.strerror(errno.ENOSPC).lower() in data["what"].lower():
+        # Converters say it in words of their own, some in the middle of a long message.
+        return no_space(stage.name)
     return ConversionError(
         f"{data['kind']}: {first_line(data['what'])}",
         where=stage.name,

@@ -15,7 +15,7 @@ from edgeconv.execution.stage import Limits, Stage
 from edgeconv.execution.workers import WorkerPool
 from edgeconv.formats.base import Artifact, Description, Shape, to_json
 from edgeconv.formats.registry import identify
-from edgeconv.recipe.contracts import HasParts, describe_source, source_contract
+from edgeconv.recipe.contracts import describe_source, source_contract
 from edgeconv.recipe.convert import convert
 from edgeconv.recipe.inputs import gate_tolerances, probes_for
 from edgeconv.recipe.loop import run_in_own_loop
@@ -141,8 +141,7 @@ async def _compare(request: ComparisonRequest, scratch: Path, inside: dict[str, 
 
 def _side(path: Path, request: ComparisonRequest, *, pinned: bool) -> _Side:
     part = identify(path)
-    tags = request.options.get("tags") if isinstance(part, HasParts) else None
-    description = describe_source(part, path, tags=tags)
+    description = describe_source(part, path, tags=request.options.get("tags"))
     contract = source_contract(
         part,
         description,

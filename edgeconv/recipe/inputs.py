@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeconv.errors import UsageError
-from edgeconv.execution.atomic import temporary_beside
+from edgeconv.execution.atomic import explained_disk_errors, temporary_beside
 from edgeconv.execution.plan import InputSet
 from edgeconv.formats.base import Contract, to_json
 from edgeconv.recipe.request import ConversionRequest
@@ -63,7 +63,10 @@ class InputMaker:
             if path is None:
                 samples = synthetic_calibration(contract, SYNTHETIC_SAMPLES, self._request.seed)
                 notes = (SYNTHETIC_NOTE,)
-                with temporary_beside(self._folder / "synthetic.npz") as fresh:
+                with (
+                    explained_disk_errors(self._folder),
+                    temporary_beside(self._folder / "synthetic.npz") as fresh,
+                ):
                     save_samples(fresh, samples)
                     path = self._folder / f"synthetic-{samples_sha256(fresh)[:16]}.npz"
                     fresh.replace(path)
@@ -135,7 +138,7 @@ def probes_for(
     sha256 = probes_sha256(probes)
     path = folder / f"probes-{sha256[:16]}.npz"
     if not path.exists():
-        with temporary_beside(path) as fresh:
+        with explained_disk_errors(folder), temporary_beside(path) as fresh:
             save_probes(fresh, probes)
             fresh.replace(path)
     return InputSet(path, sha256, tuple(probe.label for probe in probes))
