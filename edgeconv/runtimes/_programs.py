@@ -9,6 +9,7 @@ from typing import Any, Self
 from edgeconv.errors import UsageError
 from edgeconv.formats.base import Contract, TensorSpec
 from edgeconv.runtimes._tensorflow import as_array, as_conversion_error, checked_feeds, dtype_name, shape_of
+from edgeconv.runtimes.base import Session
 
 _SERVING_NAMES = ("serving_default", "serve", "serving", "predict", "infer", "__call__", "call")
 
@@ -146,7 +147,7 @@ def identifier(name: str) -> str:
     return text if text[:1].isalnum() and not text[:1].isdigit() else f"x{text}" if text else "x"
 
 
-class ProgramSession:
+class ProgramSession(Session):
     """A :class:`Program` as a runtime's session."""
 
     def __init__(self, program: Program, path: str) -> None:

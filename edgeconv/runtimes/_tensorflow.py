@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from edgeconv.errors import ConversionError, EdgeconvError, UntrustedModelError, UsageError
 from edgeconv.formats.base import Contract, TensorSpec
+from edgeconv.runtimes.base import Session
 
 UNTRUSTED_OPS = frozenset(
     {
@@ -170,7 +171,7 @@ def bound(graph: Any, contract: Contract) -> tuple[tuple[TensorSpec, ...], tuple
     return tuple(map(completed, contract.inputs)), tuple(map(completed, contract.outputs))
 
 
-class GraphSession:
+class GraphSession(Session):
     """A ``tf.compat.v1.Session`` as a runtime's session; see :class:`edgeconv.runtimes.base.Session`."""
 
     def __init__(

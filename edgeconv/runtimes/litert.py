@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from edgeconv.errors import ConversionError, EdgeconvError, InvalidModelError, UsageError
 from edgeconv.formats.base import Contract, Quantization, Shape, TensorSpec
-from edgeconv.runtimes.base import Arrays
+from edgeconv.runtimes.base import Arrays, Session
 
 _NODE = re.compile(r"Node number (\d+) \((.*?)\) failed to (prepare|invoke)")
 _NO_KERNEL = re.compile(r"Didn't find op for builtin opcode '(\w+)' version '(\d+)'")
@@ -32,7 +32,7 @@ class _Bound:
     """Dimensions that the file states, ``None`` for each that may be resized."""
 
 
-class LiteRTSession:
+class LiteRTSession(Session):
     """A TFLite file in the LiteRT interpreter.
 
     Variable tensors (the state of a fused LSTM, say) are reset before each inference, as the source model

@@ -14,11 +14,12 @@ from typing import Any, Self
 
 from edgeconv.errors import ConversionError, InvalidModelError, UnavailableError, UsageError
 from edgeconv.formats.base import Contract, TensorSpec
+from edgeconv.runtimes.base import Session
 
 _LARGEST_IN_MEMORY = 1_900_000_000
 
 
-class OnnxRuntimeSession:
+class OnnxRuntimeSession(Session):
     """A loaded model; see :class:`edgeconv.runtimes.base.Session`."""
 
     def __init__(

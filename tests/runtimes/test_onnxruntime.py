@@ -54,6 +54,12 @@ def doubled(tmp_path: Path) -> Path:
     )
 
 
+def test_a_session_is_called_like_a_function(doubled: Path) -> None:
+    with RUNTIME.open(doubled, None) as session:
+        found = session({"a": np.float32([[3, 4]]), "b": np.float32([[1, 1]])})
+    np.testing.assert_array_equal(found["y"], [[4, 6]])
+
+
 def test_it_is_a_runtime_for_both_formats() -> None:
     assert isinstance(RUNTIME, Runtime)
     assert RUNTIME.formats == ("onnx", "ort")
