@@ -45,6 +45,7 @@ class TensorFlowGraphRuntime:
             )
         graph_def = read_graph(path)
         refuse_untrusted(all_nodes(graph_def), str(path), options or {})
+        config = session_config(threads, all_nodes(graph_def))
         graph = tf.Graph()
         try:
             with graph.as_default():
@@ -60,7 +61,7 @@ class TensorFlowGraphRuntime:
             ) from error
         except (tf.errors.OpError, ValueError) as error:
             raise as_conversion_error(error, "TensorFlow cannot import the graph", str(path)) from error
-        session = tf.compat.v1.Session(graph=graph, config=session_config(threads))
+        session = tf.compat.v1.Session(graph=graph, config=config)
         return GraphSession(session, inputs, outputs, str(path))
 
 

@@ -49,10 +49,11 @@ class TensorFlowSavedModelRuntime:
         graph_def = choose_graph(proto, contract, options, str(path))
         contract = contract_in(graph_def, contract, options, str(path))
         refuse_untrusted(nodes_run(graph_def, contract), str(path), options)
+        config = session_config(threads, nodes_run(graph_def, contract))
         tags = list(graph_def.meta_info_def.tags)
         del proto, graph_def
         graph = tf.Graph()
-        session = tf.compat.v1.Session(graph=graph, config=session_config(threads))
+        session = tf.compat.v1.Session(graph=graph, config=config)
         try:
             with graph.as_default():
                 tf.compat.v1.saved_model.load(session, tags, folder)

@@ -188,3 +188,22 @@ def test_names_are_made_unique_and_fit_for_tensorflow() -> None:
         "x_p",
         "gr__e",
     ]
+
+
+def test_a_graph_with_channels_first_runs_on_a_cpu_as_its_twin_with_channels_last(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    image = np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype("f")
+    kernel = np.random.default_rng(1).normal(size=(2, 2, 3, 4)).astype("f")
+    with tf.Graph().as_default() as graph:
+        x = tf.compat.v1.placeholder(tf.float32, [1, 3, 8, 8], name="x")
+        y = tf.nn.conv2d(x, kernel, strides=[1, 1, 2, 2], padding="SAME", data_format="NCHW")
+        y = tf.nn.bias_add(y, np.arange(4, dtype="f"), data_format="NCHW")
+        tf.nn.max_pool2d(y, 2, 2, "VALID", data_format="NCHW", name="y")
+    (tmp_path / "first.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    contract = Contract((TensorSpec("x", "float32", (1, 3, 8, 8)),), (TensorSpec("y", "float32", None),))
+    with tensorflow_graph.RUNTIME.open(tmp_path / "first.pb", contract) as session:
+        found = session({"x": image})["y"]
+    last = tf.nn.conv2d(image.transpose(0, 2, 3, 1), kernel, 2, "SAME") + np.arange(4, dtype="f")
+    wanted = tf.nn.max_pool2d(last, 2, 2, "VALID").numpy().transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
