@@ -93,9 +93,13 @@ class FrozenGraph:
 
         Raises:
             UsageError: see :func:`edgeconv.formats.graph_candidates.contract_for_graph`.
-            InvalidModelError: truncated, corrupt, or no graph.
+            InvalidModelError: truncated, corrupt, no graph, or not frozen: variables whose values are not
+                in it lie between the tensors.
         """
-        return contract_for_graph(read_graph_def(path), inputs, outputs)
+        graph_def = read_graph_def(path)
+        contract = contract_for_graph(graph_def, inputs, outputs)
+        _require_values(GraphView(graph_def), contract, path)
+        return contract
 
     def files(self, path: Path) -> list[Path]:
         """The one file."""
@@ -162,6 +166,23 @@ def _check(graph_def: Any, path: Path) -> None:
                     why="it is truncated or corrupt",
                     hint="copy or export the model again",
                 )
+
+
+def _require_values(view: GraphView, contract: Contract, path: Path) -> None:
+    """Refuse a graph in which variables, which have no values here, lie between the contract's tensors."""
+    fed = frozenset(tensor_node(spec.inner_name) for spec in contract.inputs)
+    outputs = [tensor_node(spec.inner_name) for spec in contract.outputs]
+    running = view.upstream([name for name, port in outputs if (name, port) not in fed], fed)
+    variables = sorted(variables_in(view.all_nodes(n for n in view.nodes if n in running)))
+    if not variables:
+        return
+    more = f" and {len(variables) - 3} more" if len(variables) > 3 else ""
+    raise InvalidModelError(
+        f"the graph is not frozen: it needs {', '.join(variables[:3])}{more}, whose values are not in it",
+        where=str(path),
+        why="the values of variables are kept in a checkpoint, beside the graph",
+        hint="convert the SavedModel that was exported with them, or freeze the graph with its checkpoint",
+    )
 
 
 def _off_path_variables(variables: dict[str, tuple[str, int | None]], running: set[str]) -> list[Finding]:

@@ -259,6 +259,23 @@ def test_a_queue_as_input_is_found_and_where_to_cut_it(tmp_path: Path) -> None:
     assert contract_for_graph(graph, ["dequeue:0"], ["out"]).inputs[0].name == "dequeue"
 
 
+def test_a_graph_whose_variables_have_no_values_is_no_frozen_graph(tmp_path: Path) -> None:
+    graph = tensorflow_protos().GraphDef()
+    node(graph, "x", "Placeholder", dtype=FLOAT, shape=(None, 4))
+    node(graph, "w", "VariableV2", dtype=FLOAT, shape=(4, 2))
+    node(graph, "scores", "MatMul", "x", "w", T=FLOAT)
+    node(graph, "prepared", "Relu", "x", T=FLOAT)
+    (tmp_path / "graph.pb").write_bytes(graph.SerializeToString())
+    with pytest.raises(
+        InvalidModelError, match="not frozen: it needs w, whose values are not in it"
+    ) as caught:
+        FORMAT.contract(tmp_path / "graph.pb", None, ["scores"])
+    assert caught.value.hint
+    assert "SavedModel" in caught.value.hint
+    assert FORMAT.contract(tmp_path / "graph.pb", None, ["prepared"]).inputs[0].name == "x"
+    assert FORMAT.contract(tmp_path / "graph.pb", ["x", "w"], ["scores"]).inputs[1].name == "w"
+
+
 def test_functions_that_are_called_count(tmp_path: Path) -> None:
     graph = tensorflow_protos().GraphDef()
     node(graph, "x", "Placeholder", dtype=FLOAT, shape=(None, 4))
