@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from edgeconv.errors import ConversionError, UsageError
 
+_HALF_WRITTEN = re.compile(r"\..+\.[a-z0-9_]{8}")
+_YOUNG_SECONDS = 60.0
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _NO_FOLDER = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.ENOENT, errno.ELOOP)
 
@@ -62,10 +67,38 @@ def move_into_place(source: Path, target: Path) -> None:
 def temporary_beside(target: Path) -> Iterator[Path]:
     """A path in the folder of ``target`` for something temporary; removed at the end if still there."""
     holder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    held = os.open(holder, os.O_RDONLY)
     try:
+        fcntl.flock(held, fcntl.LOCK_EX)
         yield holder / target.name
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+        os.close(held)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed runs left half-written in a folder; what a live one is writing stays.
+
+    Half-written are the hidden names that :func:`write_text` and :func:`temporary_beside` make. Those of
+    a folder are held by a lock that the kernel gives back when its holder dies; as the lock is taken a
+    moment after the folder is made, young ones are left alone.
+    """
+    for path in folder.glob(".*"):
+        with contextlib.suppress(OSError):
+            if _HALF_WRITTEN.fullmatch(path.name) and time.time() - path.stat().st_mtime > _YOUNG_SECONDS:
+                if path.is_dir():
+                    _remove_unheld(path)
+                else:
+                    path.unlink()
+
+
+def _remove_unheld(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(descriptor)
 
 
 def sync(path: Path) -> None:

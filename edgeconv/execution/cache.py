@@ -181,9 +181,11 @@ class Cache:
             lock = filelock.FileLock(path, thread_local=False)
             with contextlib.suppress(filelock.Timeout, OSError):
                 lock.acquire(blocking=False)
-                shutil.rmtree(path.with_suffix(""), ignore_errors=True)
-                path.unlink(missing_ok=True)
+                for left in self._staging.glob(f"{path.stem}*"):  # the folder, its scratch and its log
+                    shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
                 lock.release()
+        for folder in (self._entries, self.inputs):
+            atomic.remove_leftovers(folder)
 
 
 def _hashes(folder: Path) -> dict[str, str]:

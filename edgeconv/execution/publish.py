@@ -6,6 +6,7 @@ import asyncio
 import os
 import platform
 import shutil
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -45,18 +46,27 @@ class Publisher:
         self._name = name
         self._plan = plan
         self._records: dict[str, ArtifactRecord] = {}
+        self._placing: set[Future[None]] = set()
+        self._hands = ThreadPoolExecutor(max_workers=2)
         atomic.make_writable_folder(folder)
-        # Logs and scripts of failures of an earlier run say nothing about this one.
-        shutil.rmtree(folder / _FAILURES, ignore_errors=True)
+        atomic.remove_leftovers(folder)
 
     async def publish(self, settled: Settled) -> None:
-        """Copy the artifact of a settled node into the folder, unless the same is there already."""
+        """Copy the artifact of a settled node into the folder, unless the same is there already.
+
+        An interrupt does not stop a copy that has begun: :meth:`finish` waits for it.
+        """
+        placing = self._hands.submit(self._publish, settled)
+        self._placing.add(placing)
+        await asyncio.wrap_future(placing)
+
+    def _publish(self, settled: Settled) -> None:
         made, gate = settled.made, settled.gate
         if made is None or gate is None or made.attempt is None:
             return
         node, artifact = settled.node, made.artifact
         target = self._folder / f"{self._name}.{node.precision}{node.suffix}"
-        await asyncio.to_thread(self._place, artifact.path, target, node.format, artifact.sha256)
+        self._place(artifact.path, target, node.format, artifact.sha256)
         self._records[node.id] = ArtifactRecord.model_validate(
             {
                 "id": node.id,
@@ -76,16 +86,18 @@ class Publisher:
             }
         )
 
-    def finish(
-        self, failures: list[Failure], wanted: tuple[str, ...], seen: Gated | None
-    ) -> tuple[Manifest, Manifest]:
+    def finish(self, failures: list[Failure], seen: Gated | None) -> tuple[Manifest, Manifest]:
         """Write failures and manifest; ``seen`` is what running the source took.
 
         Returns:
             The manifest of this run alone, and the one written, which also has what earlier runs on the
             same source left in the folder.
         """
+        wait(self._placing)
+        self._hands.shutdown()
         with atomic.explained_disk_errors(self._folder), filelock.FileLock(self._folder / ".lock"):
+            # Logs and scripts of an earlier run's failures are not in the manifest any more.
+            shutil.rmtree(self._folder / _FAILURES, ignore_errors=True)
             mine = Manifest(
                 source=SourceRecord(
                     path=str(self._plan.source.path),
@@ -97,12 +109,21 @@ class Publisher:
                 ),
                 tools={tool: tool_version(tool) for tool in self._tools()},
                 host=_host(),
-                artifacts=list(self._records.values()),
+                artifacts=sorted(self._records.values(), key=self._way),
                 failures=[self._record(failure) for failure in failures],
             )
-            whole = mine.model_copy(update={"artifacts": [*self._kept(mine, wanted), *mine.artifacts]})
+            whole = mine.model_copy(update={"artifacts": [*mine.artifacts, *self._kept(mine)]})
             write_manifest(self._folder, whole)
         return mine, whole
+
+    def _way(self, record: ArtifactRecord) -> list[tuple[str, str]]:
+        """Formats and precisions from the source to an artifact: sorts each behind what it is made from."""
+        way: list[tuple[str, str]] = []
+        at: ArtifactRecord | None = record
+        while at is not None:
+            way.insert(0, (at.format, "" if at.precision == "fp32" else at.precision))
+            at = self._records.get(at.from_)
+        return way
 
     def _place(self, source: Path, target: Path, format_name: str, sha256: str) -> None:
         part = format_named(format_name)
@@ -133,7 +154,7 @@ class Publisher:
             follows=failure.follows,
         )
 
-    def _kept(self, mine: Manifest, wanted: tuple[str, ...]) -> list[ArtifactRecord]:
+    def _kept(self, mine: Manifest) -> list[ArtifactRecord]:
         """Artifacts that earlier runs on the same source made and that are still what they were."""
         if not (self._folder / FILE_NAME).exists():
             return []
@@ -143,7 +164,8 @@ class Publisher:
             return []
         if earlier.source.sha256 != mine.source.sha256:
             return []
-        new = {record.id for record in mine.artifacts} | set(wanted)
+        new = {record.id for record in mine.artifacts}
+        new |= {failure.artifact for failure in mine.failures if failure.artifact is not None}
         paths = {record.path for record in mine.artifacts}
         return [
             record

@@ -122,7 +122,7 @@ async def _carry_out(
             await run.execute()
         finally:
             # Also after an interrupt or a defect: what was finished stays, and is said to be there.
-            manifest, _ = publisher.finish(run.failures, plan.wanted, run.source_gate())
+            manifest, _ = publisher.finish(run.failures, run.source_gate())
     return manifest
 
 
