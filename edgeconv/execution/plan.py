@@ -91,6 +91,7 @@ class Plan:
         nodes: by id, with those that only a fallback needs.
         wanted: ids of the artifacts asked for.
         open_options: the user's options that opening the source needs.
+        option_sha256: option to the hash of what its value points at (a builder's code, a checkpoint).
         probes: makes the inputs of the gates, once a contract is known.
         calibration: gives the calibration set for a contract; ``None`` never.
         notes: said to the user at the start.
@@ -100,6 +101,7 @@ class Plan:
     nodes: Mapping[str, Node]
     wanted: tuple[str, ...]
     open_options: Mapping[str, Any]
+    option_sha256: Mapping[str, str]
     probes: Callable[[Contract], InputSet]
     calibration: Callable[[Contract], InputSet]
     limits: Limits

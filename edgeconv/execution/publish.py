@@ -27,8 +27,8 @@ from edgeconv.execution.manifest import (
     read_manifest,
     write_manifest,
 )
+from edgeconv.execution.outcomes import Failure, Gated, Settled
 from edgeconv.execution.plan import SOURCE, Plan
-from edgeconv.execution.run import Failure, Gated, Settled
 from edgeconv.formats.base import to_json
 from edgeconv.formats.registry import format_named, sha256_of
 

@@ -20,6 +20,7 @@ from edgeconv.execution.workers import WorkerPool
 from edgeconv.formats.base import Artifact
 from edgeconv.formats.registry import identify, sha256_of
 from edgeconv.recipe.contracts import describe_source, require_ranks, source_contract
+from edgeconv.recipe.fingerprints import option_sha256
 from edgeconv.recipe.inputs import InputMaker, gate_tolerances
 from edgeconv.recipe.loop import run_in_own_loop
 from edgeconv.recipe.planning import default_targets, plan_nodes
@@ -67,6 +68,7 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
         nodes=plan_nodes(place, targets, options, gate_tolerances(request.tolerance)),
         wanted=tuple(target.id for target in targets),
         open_options=options,
+        option_sha256=option_sha256(options),
         probes=inputs.probes,
         calibration=inputs.calibration,
         limits=request.limits,

@@ -153,7 +153,7 @@ def accuracy(session: Any, images: Any, labels: Any) -> float:
 
 
 def latencies(sessions: dict[str, Any], image: Any) -> dict[str, float]:
-    """Median latency of one image in microseconds; the artifacts take turns, so that all meet the same noise."""
+    """Median latency of one image in microseconds; all take turns, so that all meet the same noise."""
     samples: dict[str, list[float]] = {name: [] for name in sessions}
     for _ in range(ROUNDS):
         for name, session in sessions.items():

@@ -1,0 +1,316 @@
+"""The two steps of a node, convert and gate: each one stage in a worker, or its result from the cache."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeconv.errors import EdgeconvError
+from edgeconv.execution.cache import Cache, Entry, key_of
+from edgeconv.execution.events import Event, Listener
+from edgeconv.execution.outcomes import Gated, Made, skipped
+from edgeconv.execution.plan import SOURCE, Attempt, InputSet, Node, Plan
+from edgeconv.execution.stage import Stage
+from edgeconv.execution.workers import WorkerPool
+from edgeconv.formats.base import Artifact, Contract, contract_from_json, to_json
+
+_CONVERT = "edgeconv.conversions.stage:convert"
+_GATE = "edgeconv.comparison.stage:gate"
+_BASE_MEMORY = {"tensorflow": 800 << 20}
+_LIGHT_MEMORY = 300 << 20
+
+
+class StageFailedError(Exception):
+    """An error with the stage it came from, so that the failure can be repeated."""
+
+    def __init__(self, error: EdgeconvError, stage: Stage) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.stage = stage
+
+
+class BadInputsError(Exception):
+    """The samples given do not fit the model: the call is wrong, so that the whole run ends."""
+
+    def __init__(self, error: EdgeconvError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@dataclass
+class Steps:
+    """Converts and gates for one run of a plan.
+
+    Raises from all its steps:
+        StageFailedError: the stage failed; holds the error and what repeats it.
+        BadInputsError: the samples given do not fit the model, which ends the run.
+    """
+
+    plan: Plan
+    cache: Cache
+    pool: WorkerPool
+    listener: Listener
+    _probes: InputSet | None = None
+    _warmed: bool = False
+    _verified: set[Path] = field(default_factory=set)
+
+    async def convert(self, node: Node, attempt: Attempt, source: Made) -> Made:
+        """Make the artifact of a node by one way."""
+        contract = source.artifact.contract
+        calibration = self._calibration(contract) if attempt.calibrated and contract else None
+        key = key_of(
+            {
+                "kind": "convert",
+                "conversion": attempt.conversion,
+                "source": source.artifact.sha256,
+                "contract": to_json(contract),
+                "precision": node.precision,
+                "options": self._by_content(attempt.options),
+                "calibration": calibration.sha256 if calibration else None,
+            },
+            attempt.tools,
+        )
+        async with self.cache.lock(key):
+            entry = await self._find(key)
+            cached = entry is not None
+            if entry is None:
+                entry = await self._convert_now(node, attempt, source, calibration, key)
+            else:
+                self.listener(Event("cached", node.id, "convert", attempt.conversion))
+        value = entry.value
+        return Made(
+            artifact=Artifact(
+                path=entry.file(node.file_name_in_cache),
+                format=node.format,
+                precision=node.precision,
+                sha256=value["sha256"],
+                contract=contract_from_json(value["contract"]),
+            ),
+            attempt=attempt,
+            bytes=value["bytes"],
+            seconds=value["seconds"],
+            peak_rss_bytes=value["peak_rss_bytes"],
+            cached=cached,
+            notes=(*value["notes"], *(calibration.notes if calibration else ())),
+        )
+
+    async def _convert_now(
+        self, node: Node, attempt: Attempt, source: Made, calibration: InputSet | None, key: str
+    ) -> Entry:
+        with self.cache.staging() as staged:
+            scratch = staged.with_name(f"{staged.name}-scratch")
+            scratch.mkdir()
+            stage = Stage(
+                name=f"convert {node.id} by {attempt.conversion}",
+                call=_CONVERT,
+                payload={
+                    "conversion": attempt.conversion,
+                    "source": to_json(source.artifact),
+                    "destination": str(staged / node.file_name_in_cache),
+                    "precision": node.precision,
+                    "scratch": str(scratch),
+                    "calibration": str(calibration.path) if calibration else None,
+                    "options": dict(attempt.options),
+                },
+                preload=attempt.preload,
+                log=staged.with_name(f"{staged.name}.log"),
+                memory_bytes=self._memory(attempt.preload, source),
+                priority=node.priority,
+            )
+            try:
+                value, seconds = await self._run(stage, node, "convert", attempt.conversion)
+                entry = await asyncio.to_thread(self.cache.publish, key, staged, value)
+            finally:
+                await asyncio.to_thread(shutil.rmtree, scratch, True)
+                stage.log.unlink(missing_ok=True)
+        self.listener(Event("done", node.id, "convert", attempt.conversion, seconds))
+        self._verified.add(entry.folder)
+        return entry
+
+    async def gate(self, node: Node, made: Made, source: Made, attempt: Attempt, reference: Gated) -> Gated:
+        """Compare an artifact with what it was made from, of which ``reference`` holds the outputs."""
+        contract = made.artifact.contract
+        reference_contract = source.artifact.contract or contract
+        if node.opener is None or contract is None or reference_contract is None:
+            return skipped(attempt.source, f"no runtime here opens {node.format}")
+        probes = self._probe_set(reference_contract)
+        key = key_of(
+            {
+                "kind": "gate",
+                "artifact": made.artifact.sha256,
+                "contract": to_json(contract),
+                "reference": reference.key,
+                "reference_contract": to_json(reference_contract),
+                "probes": probes.sha256,
+                "tolerance": node.tolerance,
+                "runtime": node.opener.runtime,
+            },
+            (*node.opener.tools, "numpy"),
+        )
+        seen = reference.observation
+        payload = {
+            "artifact": to_json(made.artifact),
+            "runtime": node.opener.runtime,
+            "options": {},
+            "probes": str(probes.path),
+            "reference": attempt.source,
+            "reference_contract": to_json(reference_contract),
+            "reference_observation": None if seen is None else str(seen),
+            "tolerance": node.tolerance,
+        }
+        gate = await self._observed(node, made, key, payload)
+        if seen is None:
+            why = {k: reference.verdict.get(k) for k in ("reason", "hint")}
+            return dataclasses.replace(gate, verdict={**gate.verdict, **why})
+        return gate
+
+    async def observe_source(self, first: Made) -> Gated:
+        """Run the source on the probes; ``first`` tells its contract where it does not itself."""
+        node = self.plan.nodes[SOURCE]
+        contract = self.plan.source.contract or first.artifact.contract
+        if node.opener is None or contract is None:
+            return skipped(SOURCE, f"no runtime here opens {node.format}")
+        probes = self._probe_set(contract)
+        key = key_of(
+            {
+                "kind": "observe",
+                "artifact": self.plan.source.sha256,
+                "contract": to_json(contract),
+                "probes": probes.sha256,
+                "options": self._by_content(self.plan.open_options),
+            },
+            (*node.opener.tools, "numpy"),
+        )
+        payload = {
+            "artifact": to_json(dataclasses.replace(self.plan.source, contract=contract)),
+            "runtime": node.opener.runtime,
+            "options": dict(self.plan.open_options),
+            "probes": str(probes.path),
+            "reference": None,
+        }
+        try:
+            return await self._observed(node, Made(self.plan.source), key, payload)
+        except StageFailedError as failed:
+            why = f"the source could not be run: {failed.error}"
+            return skipped(SOURCE, why, failed.error.hint)
+
+    async def _observed(self, node: Node, made: Made, key: str, payload: Mapping[str, Any]) -> Gated:
+        """Run a gate, or only the observation of the source, or take it from the cache."""
+        assert node.opener is not None
+        async with self.cache.lock(key):
+            entry = await self._find(key)
+            if entry is not None:
+                self.listener(Event("cached", node.id, "gate", entry.value["verdict"]["verdict"]))
+                return Gated(entry.value["verdict"], entry.file("observation.npz"), key, cached=True)
+            with self.cache.staging() as staged:
+                stage = Stage(
+                    name=f"gate {node.id}" if node.id != SOURCE else "run source",
+                    call=_GATE,
+                    payload={**payload, "observation": str(staged / "observation.npz")},
+                    preload=node.opener.preload,
+                    log=staged.with_name(f"{staged.name}.log"),
+                    memory_bytes=self._memory(node.opener.preload, made),
+                    # The gate of a leaf keeps nobody waiting but the end; that of the source all gates.
+                    priority=node.priority / 2,
+                )
+                try:
+                    value, seconds = await self._run(stage, node, "gate", "")
+                    took = {"seconds": round(seconds, 3), "peak_rss_bytes": value["peak_rss_bytes"]}
+                    value["verdict"].update(took)
+                    entry = await asyncio.to_thread(self.cache.publish, key, staged, value)
+                finally:
+                    stage.log.unlink(missing_ok=True)
+        verdict = entry.value["verdict"]
+        if verdict["verdict"] == "fail":
+            self.listener(Event("failed", node.id, "gate", verdict.get("reason") or "fail", seconds))
+        else:
+            self.listener(Event("done", node.id, "gate", verdict["verdict"], seconds))
+        self._verified.add(entry.folder)
+        return Gated(verdict, entry.file("observation.npz"), key)
+
+    async def _run(self, stage: Stage, node: Node, step: str, text: str) -> tuple[dict[str, Any], float]:
+        self.listener(Event("started", node.id, step, text))
+        self._warm_what_follows(stage)
+        try:
+            result = await self.pool.run(stage)
+        except EdgeconvError as error:
+            said = _in_users_words(error, stage, node)
+            self.listener(Event("failed", node.id, step, str(said)))
+            raise StageFailedError(said, _with_kept_log(stage)) from error
+        value = {**result.value, "seconds": result.seconds, "peak_rss_bytes": result.peak_rss_bytes}
+        return value, result.seconds
+
+    def _warm_what_follows(self, stage: Stage) -> None:
+        """Start the other processes that workers come from while the first heavy one imports."""
+        if self._warmed or not any(module in _BASE_MEMORY for module in stage.preload):
+            return
+        self._warmed = True
+        for node in self.plan.nodes.values():
+            for preload in (
+                *(attempt.preload for attempt in node.attempts[:1]),
+                *((node.opener.preload,) if node.opener else ()),
+            ):
+                self.pool.warm(preload)
+
+    def _by_content(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Options as they decide a result: with the hash of what they point at."""
+        return {name: [value, self.plan.option_sha256.get(name)] for name, value in options.items()}
+
+    async def _find(self, key: str) -> Entry | None:
+        """An entry of the cache whose files are what they were; a changed one is dropped."""
+        entry = self.cache.find(key)
+        if entry is not None and entry.folder not in self._verified:
+            if not await asyncio.to_thread(entry.intact):
+                self.cache.drop(key)
+                self.listener(Event("note", text="a file in the cache was changed from outside; made anew"))
+                return None
+            self._verified.add(entry.folder)
+        return entry
+
+    def _probe_set(self, contract: Contract) -> InputSet:
+        if self._probes is None:
+            try:
+                self._probes = self.plan.probes(contract)
+            except EdgeconvError as error:
+                raise BadInputsError(error) from error
+        return self._probes
+
+    def _calibration(self, contract: Contract) -> InputSet:
+        try:
+            return self.plan.calibration(contract)
+        except EdgeconvError as error:
+            raise BadInputsError(error) from error
+
+    def _memory(self, preload: tuple[str, ...], source: Made) -> int:
+        base = max((_BASE_MEMORY.get(module, _LIGHT_MEMORY) for module in preload), default=_LIGHT_MEMORY)
+        return base + 6 * (source.bytes or _size(source.artifact.path))
+
+
+def _in_users_words(error: EdgeconvError, stage: Stage, node: Node) -> EdgeconvError:
+    """The error with the id of the artifact where it names the file that a worker was to write."""
+    destination = str(stage.payload.get("destination", stage.payload.get("artifact", {}).get("path", "")))
+    if not destination or node.id == SOURCE:
+        return error
+    texts = [error.what, error.where, error.why, error.hint]
+    what, where, why, hint = (t.replace(destination, node.id) if t is not None else None for t in texts)
+    return type(error)(what or "", where=where, why=why, hint=hint)
+
+
+def _with_kept_log(stage: Stage) -> Stage:
+    """The stage with its log moved out of the way of the cleaning of its staging folder."""
+    kept = stage.log.with_suffix(".failed")
+    with contextlib.suppress(OSError):
+        stage.log.rename(kept)
+    return dataclasses.replace(stage, log=kept)
+
+
+def _size(path: Path) -> int:
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return path.stat().st_size if path.exists() else 0
