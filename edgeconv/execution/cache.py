@@ -28,7 +28,7 @@ import platformdirs
 
 from edgeconv.execution import atomic
 
-_LAYOUT = 1
+_LAYOUT = 2
 _ROOMS = ("formats", "runtimes", "surgery", "comparison", "quantization", "conversions")
 _LOCK_POLL_SECONDS = 0.1
 
@@ -83,19 +83,34 @@ def code_sha256() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One result in the cache: its folder, what the stage returned, and the hashes of its files."""
+    """One result in the cache.
+
+    Attributes:
+        folder: where it lies.
+        value: what the stage returned.
+        files: name of each file the stage wrote to its SHA-256.
+        stamps: name of each file to its size in bytes and time of change in nanoseconds.
+    """
 
     folder: Path
     value: dict[str, Any]
     files: dict[str, str]
+    stamps: dict[str, list[int]]
 
     def file(self, name: str) -> Path:
         """The path of a file or folder that the stage wrote under that name."""
         return self.folder / name
 
     def intact(self) -> bool:
-        """Whether every file still has the hash it was written with."""
+        """Whether every file still has the hash it was written with. Reads them all."""
         return _hashes(self.folder) == self.files
+
+    def looks_intact(self) -> bool:
+        """Whether no file was touched since, by size and time; where one was, by its hash.
+
+        Enough to say that a result is there. Who reads its files asks :meth:`intact` first.
+        """
+        return _stamps(self.folder) == self.stamps or self.intact()
 
 
 class Cache:
@@ -116,7 +131,7 @@ class Cache:
         folder = self._entries / key
         try:
             data = json.loads((folder / "entry.json").read_text())
-            return Entry(folder, data["value"], data["files"])
+            return Entry(folder, data["value"], data["files"], data["stamps"])
         except (OSError, ValueError, KeyError):
             return None
 
@@ -146,7 +161,8 @@ class Cache:
         with atomic.explained_disk_errors(self._folder):
             files = _hashes(staged)
             atomic.sync(staged)
-            atomic.write_text(staged / "entry.json", json.dumps({"value": value, "files": files}))
+            record = {"value": value, "files": files, "stamps": _stamps(staged)}
+            atomic.write_text(staged / "entry.json", json.dumps(record))
             try:
                 staged.rename(self._entries / key)
             except OSError:
@@ -191,8 +207,15 @@ class Cache:
 def _hashes(folder: Path) -> dict[str, str]:
     from edgeconv.formats.registry import file_sha256
 
-    return {
-        file.relative_to(folder).as_posix(): file_sha256(file)
-        for file in sorted(folder.rglob("*"))
-        if file.is_file() and file != folder / "entry.json"
-    }
+    return {name: file_sha256(file) for name, file in _files(folder)}
+
+
+def _stamps(folder: Path) -> dict[str, list[int]]:
+    stats = ((name, file.stat()) for name, file in _files(folder))
+    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats}
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and file != folder / "entry.json":
+            yield file.relative_to(folder).as_posix(), file

@@ -13,7 +13,7 @@ from typing import Any
 import filelock
 import psutil
 
-from edgeconv.errors import UsageError
+from edgeconv.errors import ConversionError, UsageError
 from edgeconv.execution import atomic
 from edgeconv.execution.cache import tool_version
 from edgeconv.execution.failures import record_failure
@@ -29,7 +29,7 @@ from edgeconv.execution.manifest import (
 )
 from edgeconv.execution.outcomes import Failure, Gated, Settled
 from edgeconv.execution.plan import SOURCE, Plan
-from edgeconv.formats.base import to_json
+from edgeconv.formats.base import Artifact, to_json
 from edgeconv.formats.registry import format_named, sha256_of
 
 _FAILURES = "failures"
@@ -66,7 +66,7 @@ class Publisher:
             return
         node, artifact = settled.node, made.artifact
         target = self._folder / f"{self._name}.{node.precision}{node.suffix}"
-        self._place(artifact.path, target, node.format, artifact.sha256)
+        self._place(artifact, target, check=made.cached)
         self._records[node.id] = ArtifactRecord.model_validate(
             {
                 "id": node.id,
@@ -125,10 +125,16 @@ class Publisher:
             at = self._records.get(at.from_)
         return way
 
-    def _place(self, source: Path, target: Path, format_name: str, sha256: str) -> None:
-        part = format_named(format_name)
-        if target.exists() and sha256_of(target, part) == sha256:
+    def _place(self, artifact: Artifact, target: Path, *, check: bool) -> None:
+        part, source = format_named(artifact.format), artifact.path
+        if target.exists() and sha256_of(target, part) == artifact.sha256:
             return
+        if check and sha256_of(source, part) != artifact.sha256:
+            raise ConversionError(
+                "a file in the cache is not what was put there",
+                where=str(source),
+                hint=f"remove {source.parent} and run the same command again",
+            )
         with atomic.explained_disk_errors(self._folder):
             for companion in part.files(source):
                 if source.is_file() and companion != source:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeconv.errors import EdgeconvError
+from edgeconv.errors import ConversionError, EdgeconvError
 from edgeconv.execution.cache import Cache, Entry, key_of
 from edgeconv.execution.events import Event, Listener
 from edgeconv.execution.outcomes import Gated, Made, skipped
@@ -124,6 +124,7 @@ class Steps:
                 priority=node.priority,
             )
             try:
+                await self._read_safely(source.artifact.path)
                 value, seconds = await self._run(stage, node, "convert", attempt.conversion)
                 entry = await asyncio.to_thread(self.cache.publish, key, staged, value)
             finally:
@@ -220,6 +221,7 @@ class Steps:
                     priority=node.priority / 2,
                 )
                 try:
+                    await self._read_safely(made.artifact.path, _path(payload.get("reference_observation")))
                     value, seconds = await self._run(stage, node, "gate", "")
                     took = {"seconds": round(seconds, 3), "peak_rss_bytes": value["peak_rss_bytes"]}
                     value["verdict"].update(took)
@@ -263,15 +265,34 @@ class Steps:
         return {name: [value, self.plan.option_sha256.get(name)] for name, value in options.items()}
 
     async def _find(self, key: str) -> Entry | None:
-        """An entry of the cache whose files are what they were; a changed one is dropped."""
+        """An entry of the cache whose files nobody touched; another is dropped."""
         entry = self.cache.find(key)
         if entry is not None and entry.folder not in self._verified:
-            if not await asyncio.to_thread(entry.intact):
-                self.cache.drop(key)
-                self.listener(Event("note", text="a file in the cache was changed from outside; made anew"))
-                return None
-            self._verified.add(entry.folder)
+            if await asyncio.to_thread(entry.looks_intact):
+                return entry
+            self.cache.drop(key)
+            self.listener(Event("note", text="a file in the cache was changed from outside; made anew"))
+            return None
         return entry
+
+    async def _read_safely(self, *paths: Path | None) -> None:
+        """Hash the entries that a stage is about to read files of, once a run.
+
+        Raises:
+            ConversionError: one is not what was put there, though its size and time say so.
+        """
+        for folder in {path.parent for path in paths if path is not None} - self._verified:
+            entry = self.cache.find(folder.name)
+            if entry is None or entry.folder != folder:
+                continue  # the source itself
+            if not await asyncio.to_thread(entry.intact):
+                self.cache.drop(folder.name)
+                raise ConversionError(
+                    "a file in the cache is not what was put there; it was dropped",
+                    where=str(folder),
+                    hint="run the same command again; if it happens again, test this disk",
+                )
+            self._verified.add(folder)
 
     def _probe_set(self, contract: Contract) -> InputSet:
         if self._probes is None:
@@ -308,6 +329,10 @@ def _with_kept_log(stage: Stage) -> Stage:
     with contextlib.suppress(OSError):
         stage.log.rename(kept)
     return dataclasses.replace(stage, log=kept)
+
+
+def _path(text: Any) -> Path | None:
+    return None if text is None else Path(text)
 
 
 def _size(path: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -82,6 +83,32 @@ def test_a_changed_or_missing_file_is_noticed(store: Cache) -> None:
     entry.file("model.bin").write_text("weightz")
     assert not entry.intact()
     entry.file("model.bin").unlink()
+    assert not entry.intact()
+
+
+def test_an_untouched_entry_need_not_be_read_to_be_found_and_a_copied_one_is_judged_by_its_hash(
+    store: Cache,
+) -> None:
+    put(store, "k")
+    entry = store.find("k")
+    assert entry is not None
+    assert entry.looks_intact()
+    file = entry.file("model.bin")
+    os.utime(file, ns=(1, 1))  # a copy of the whole cache has other times
+    assert entry.looks_intact()
+    file.write_text("weightz")
+    assert not entry.looks_intact()
+
+
+def test_what_changed_without_a_trace_is_found_when_it_is_read(store: Cache) -> None:
+    put(store, "k")
+    entry = store.find("k")
+    assert entry is not None
+    file = entry.file("model.bin")
+    before = file.stat()
+    file.write_text("weightz")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert entry.looks_intact()
     assert not entry.intact()
 
 
