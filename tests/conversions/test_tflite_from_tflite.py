@@ -263,6 +263,27 @@ class TestTheFile:
         [entry] = [entry for entry in model.metadata if entry.name == b"min_runtime_version"]
         assert bytes(model.buffers[entry.buffer].data).rstrip(b"\0") == b"2.17.0"
 
+    def test_dense_layers_use_all_steps_for_inputs_of_one_sign_in_kernels_of_old_runtimes_too(
+        self, files, quantized
+    ) -> None:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        def run(path: Path, x: np.ndarray) -> np.ndarray:
+            # XNNPACK, which the smallest and oldest runtimes do not have, ignores what the file says of this.
+            builtin = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            interpreter = Interpreter(str(path), experimental_op_resolver_type=builtin)
+            interpreter.allocate_tensors()
+            interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+            interpreter.invoke()
+            return np.array(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
+
+        path, _ = quantized(files("big"), "dynamic")
+        x = np.random.default_rng(0).uniform(0, 1, (1, 16)).astype(np.float32)
+        exact, found = run(files("big"), x), run(path, x)
+        with RUNTIME.open(path, None) as session:
+            by_xnnpack = session.infer({"x": x})["y"]
+        assert signal_to_noise(exact, found) > signal_to_noise(exact, by_xnnpack) - 1
+
     def test_has_one_scale_for_dense_layers_where_an_old_runtime_asks_for_it(self, files, quantized) -> None:
         path, _ = quantized(files("cnn"), "dynamic", per_channel_dense=False)
         model = unpack(path.read_bytes())
