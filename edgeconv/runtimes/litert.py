@@ -32,6 +32,10 @@ class _Bound:
     """Dimensions that the file states, ``None`` for each that may be resized."""
 
 
+_NO_ELEMENTS = "Invalid tensor size"
+"""What the interpreter says when it is asked for a tensor without elements."""
+
+
 class LiteRTSession(Session):
     """A TFLite file in the LiteRT interpreter.
 
@@ -73,14 +77,13 @@ class LiteRTSession(Session):
         try:
             if self._runner is not None:
                 interpreter.reset_all_variables()
-                found = self._runner(**{b.key: arrays[b.spec.name] for b in self._bound_inputs})
-                return {b.spec.name: found[b.key] for b in self._bound_outputs}
+                return self._run_signature({b.key: arrays[b.spec.name] for b in self._bound_inputs})
             self._allocate(arrays)
             interpreter.reset_all_variables()
             for bound in self._bound_inputs:
                 interpreter.set_tensor(bound.index, arrays[bound.spec.name])
             interpreter.invoke()
-            return {b.spec.name: interpreter.get_tensor(b.index) for b in self._bound_outputs}
+            return {b.spec.name: self._output(b) for b in self._bound_outputs}
         except (ValueError, RuntimeError) as error:
             self._allocated = False
             raise _refused(error, self._path) from error
@@ -146,6 +149,29 @@ class LiteRTSession(Session):
         if self._interpreter is None:
             raise UsageError("the session is closed", where=str(self._path))
         return self._interpreter
+
+    def _run_signature(self, arrays: Arrays) -> dict[str, Any]:
+        assert self._runner is not None
+        try:
+            found = self._runner(**arrays)
+        except ValueError as error:
+            if _NO_ELEMENTS not in str(error):
+                raise
+            # It stumbled over an output without elements, after it had computed all of them.
+            return {b.spec.name: self._output(b) for b in self._bound_outputs}
+        return {b.spec.name: found[b.key] for b in self._bound_outputs}
+
+    def _output(self, bound: _Bound) -> Any:
+        """The value of an output; the interpreter itself gives none that has no elements."""
+        import numpy as np
+
+        try:
+            return self._open().get_tensor(bound.index, self.subgraph)
+        except ValueError as error:
+            detail = self._open()._get_tensor_details(bound.index, self.subgraph)
+            if _NO_ELEMENTS not in str(error) or 0 not in detail["shape"]:
+                raise
+            return np.empty(detail["shape"], detail["dtype"])
 
     def _value(self, detail: Mapping[str, Any]) -> Any | None:
         try:

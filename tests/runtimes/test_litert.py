@@ -60,12 +60,18 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def flex(x):
         return {"y": tf.linalg.det(tf.matmul(x, x, transpose_b=True))}
 
+    @tf.function(input_signature=[spec([4], tf.float32, "scores")])
+    def above(scores):
+        return {"at": tf.where(scores > 0.5), "most": tf.reduce_max(scores)}
+
     made = {
         "two": lambda: saved(folder, "two", two),
         "halve": lambda: saved(folder, "halve", halve),
         "pick": lambda: saved(folder, "pick", pick),
         "words": lambda: saved(folder, "words", words),
         "flex": lambda: saved(folder, "flex", flex, flex=True),
+        "above": lambda: saved(folder, "above", above),
+        "chosen": lambda: saved(folder, "chosen", halve, above, names=["halve", "above"]),
         "both": lambda: saved(folder, "both", halve, pick, names=["halve", "pick"]),
     }
     paths: dict[str, Path] = {}
@@ -250,6 +256,17 @@ class TestRefusals:
         session.close()
         with pytest.raises(UsageError, match="closed"):
             session.infer({"x": ones(2, 3)})
+
+
+@pytest.mark.parametrize(("name", "signature"), [("above", None), ("chosen", "above")])
+def test_an_output_without_elements_is_an_empty_array(files, name: str, signature: str | None) -> None:
+    with RUNTIME.open(files(name), None, options={"signature": signature}) as session:
+        some = session({"scores": np.float32([0, 1, 0, 1])})
+        none = session({"scores": np.float32([0, 0, 0.25, 0])})
+    assert some["at"].tolist() == [[1], [3]]
+    assert none["at"].shape == (0, 1)
+    assert none["at"].dtype == some["at"].dtype
+    assert none["most"] == np.float32(0.25)
 
 
 @pytest.mark.corpus
