@@ -179,7 +179,8 @@ def refuse_unknown_ops(model: Any, path: Path, log: Sequence[str] = ()) -> None:
         )
     elif any(op.startswith(("TensorList", "TensorArray")) for op in unknown):
         hint = (
-            "a loop was not recognised: freeze with control flow kept as functions, or use the TFLite route"
+            "lists of tensors can be had in loops of the usual form only: stack them into a tensor in the "
+            "model, or cut that part out with --inputs or --outputs"
         )
     else:
         hint = "cut the part out with --inputs or --outputs, or try --to tflite"

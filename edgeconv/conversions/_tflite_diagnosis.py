@@ -35,6 +35,24 @@ _QUEUES = {
 }
 
 
+_ODD_TYPES = {
+    "f64": "float64",
+    "f16": "float16",
+    "bf16": "bfloat16",
+    "ui16": "uint16",
+    "ui32": "uint32",
+    "ui64": "uint64",
+    "complex<f32>": "complex64",
+    "complex<f64>": "complex128",
+}
+_MARKS = re.compile(
+    r"<unknown>:\d+: |(?:error|note): |loc\([^)]*\): |Could not translate MLIR to FlatBuffer\."
+)
+_SAYS_NOTHING = re.compile(
+    "neither a custom op nor a flex op|see current operation|Error code: |failed while converting|"
+    "Some ops are not supported|See instructions|TF Select ops"
+)
+
 _INNOCENT = {"Const", "Placeholder", "Identity", "NoOp"}
 """Ops that the converter names along with the one that it means."""
 
@@ -101,7 +119,22 @@ def diagnosed(refusal: RefusedError, path: str, nodes_of: Mapping[str, Sequence[
     listed = ", ".join(f"{op} ('{node}')" if node else op for op, node in sorted(named.items()))
     what = "op without a built-in TFLite kernel" if len(named) == 1 else "ops without built-in TFLite kernels"
     why, hint = _way_out(set(named), refusal)
-    return ConversionError(f"{what}: {listed}", where=path, why=why or reason[:300], hint=hint)
+    return ConversionError(f"{what}: {listed}", where=path, why=why or _gist(refusal.text), hint=hint)
+
+
+def _gist(text: str) -> str | None:
+    """What the compiler says beyond that an op has no kernel, without its marks; ``None`` if nothing."""
+    lines = [_MARKS.sub("", line).strip() for line in text.splitlines()]
+    said = [line for line in lines if line and not _SAYS_NOTHING.search(line)]
+    return said[0][:300] if said else None
+
+
+def _odd_type(ops: set[str], text: str) -> str | None:
+    """The element type that most TFLite kernels lack, where each of the ops is refused for it."""
+    for code, name in _ODD_TYPES.items():
+        if all(re.search(rf'"tf\.{re.escape(op)}"\(.*[<x]{code}>', text) for op in ops):
+            return name
+    return None
 
 
 def _way_out(ops: set[str], refusal: RefusedError) -> tuple[str, str]:
@@ -139,6 +172,15 @@ def _way_out(ops: set[str], refusal: RefusedError) -> tuple[str, str]:
         return (
             "it works on strings here, and TFLite has next to no ops on strings",
             "cut behind them with --inputs TENSOR and do that part before the model",
+        )
+    odd = _odd_type(ops, refusal.text)
+    if odd is not None:
+        return (
+            f"they work on {odd} here, for which TFLite has no kernels"
+            if len(ops) > 1
+            else f"it works on {odd} here, for which TFLite has no kernel",
+            "build the model in float32 and export it again"
+            + (", or convert to ONNX, which has float64" if odd == "float64" else ""),
         )
     return (
         "",

@@ -12,10 +12,13 @@ from pathlib import Path
 
 from edgeconv.conversions._tflite_converter import Source, array_name, convert_to_tflite
 from edgeconv.conversions.base import Conversion, ConversionJob, ConversionResult
-from edgeconv.errors import UsageError
+from edgeconv.errors import ConversionError, UsageError
 from edgeconv.formats.base import Contract
 from edgeconv.runtimes._graph_reading import all_nodes
 from edgeconv.runtimes.tensorflow_graph import read_graph
+
+_LOST_OUTPUT = ("Graph does not contain node", "Invalid output index")
+"""What the converter says where an output of its graph is gone once control flow was made functions."""
 
 
 def convert(job: ConversionJob) -> ConversionResult:
@@ -34,17 +37,25 @@ def convert(job: ConversionJob) -> ConversionResult:
             hint="name them with --inputs and --outputs; 'edgeconv inspect' ranks the likely ones",
         )
     data = binary_graph(path)
-    contract, identities = _apart(contract)
-    source = Source(
-        path=str(path), contract=contract, nodes_of=lambda: nodes_of(path), data=data + identities
-    )
-    return convert_to_tflite(job, source)
+
+    def source(every_output: bool) -> Source:
+        apart, identities = _apart(contract, every_output)
+        return Source(path=str(path), contract=apart, nodes_of=lambda: nodes_of(path), data=data + identities)
+
+    try:
+        return convert_to_tflite(job, source(every_output=False))
+    except ConversionError as error:
+        if not any(sign in (error.why or "") for sign in _LOST_OUTPUT):
+            raise
+    return convert_to_tflite(job, source(every_output=True))
 
 
-def _apart(contract: Contract) -> tuple[Contract, bytes]:
+def _apart(contract: Contract, every_output: bool) -> tuple[Contract, bytes]:
     """The contract with outputs that are inputs as tensors of their own, and the nodes that make them so.
 
     The converter does not take one tensor in both roles. Serialized graphs are joined by joining their bytes.
+    It also loses an output that ends a loop or branch of TensorFlow 1, as it makes functions of those; so
+    ``every_output`` can be put behind a node of its own.
     """
     import tensorflow as tf
     from tensorflow.core.framework import graph_pb2
@@ -53,7 +64,7 @@ def _apart(contract: Contract) -> tuple[Contract, bytes]:
     added = graph_pb2.GraphDef()
     outputs = []
     for position, spec in enumerate(contract.outputs):
-        if array_name(spec) in inputs:
+        if every_output or array_name(spec) in inputs:
             node = added.node.add(name=f"edgeconv_output_{position}", op="Identity")
             node.input.append(array_name(spec))
             node.attr["T"].type = tf.as_dtype(spec.dtype).as_datatype_enum

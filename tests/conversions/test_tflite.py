@@ -191,6 +191,39 @@ def test_loops_of_tensorflow_1_are_told_apart(tmp_path: Path) -> None:
     assert "loop" in (caught.value.why or "")
 
 
+def test_an_output_may_be_the_end_of_a_loop_of_tensorflow_1(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    def build(tf1: Any) -> None:
+        tf1.disable_control_flow_v2()
+        x = tf1.placeholder(tf.float32, [], name="x")
+        tf1.while_loop(lambda i, y: i < 3, lambda i, y: (i + 1, y * 2.0), [0, x], name="loop")
+        tf1.enable_control_flow_v2()
+
+    contract = Contract(
+        (TensorSpec("x", "float32", (), "x:0"),), (TensorSpec("y", "float32", None, "loop/Exit_1:0"),)
+    )
+    file, result = convert("frozen_graph", save_graph(tmp_path / "g.pb", build), tmp_path, contract)
+    with RUNTIME.open(file, result.contract) as session:
+        assert session({"x": np.float32(1.5)})["y"] == np.float32(12)
+
+
+def test_ops_that_are_refused_for_their_element_type_say_so(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    def build(tf1: Any) -> None:
+        x = tf1.placeholder(tf.float64, [2, 2], name="x")
+        tf1.tanh(tf1.matmul(x, x, name="product"), name="y")
+
+    contract = Contract(
+        (TensorSpec("x", "float64", (2, 2), "x:0"),), (TensorSpec("y", "float64", None, "y:0"),)
+    )
+    with pytest.raises(ConversionError, match=r"MatMul \('product'\).*float64") as caught:
+        convert("frozen_graph", save_graph(tmp_path / "g.pb", build), tmp_path, contract)
+    assert "float32" in (caught.value.hint or "")
+    assert "MLIR" not in str(caught.value)
+
+
 def test_an_output_that_is_an_input_and_two_names_of_one_tensor(tmp_path: Path) -> None:
     import tensorflow as tf
 
