@@ -191,7 +191,7 @@ def quantize(
                 for side in (graph.inputs, graph.outputs)
             )
             restore_float_edges(after, calibrated_subgraph, (inputs, outputs))
-        _use_all_input_steps(after)
+        _state_kernels(after)
         outcome = _account(after, precision)
         if outcome.integer_operators or (outcome.weights and precision not in STATIC):
             return replace(outcome, data=finish(after), too_fine=too_fine)
@@ -309,19 +309,27 @@ def _scopes(model: Any, calibrated: int, ranges: Mapping[str, Any]) -> Iterator[
         yield "^(?:" + "|".join(parts[start : start + 50]) + ")$"
 
 
-def _use_all_input_steps(model: Any) -> None:
-    """Let float inputs that meet int8 weights be quantized with a zero point, as TensorFlow's converter does.
+def _state_kernels(model: Any) -> None:
+    """Set what the operators' options say of quantization as TensorFlow's converter does.
 
-    Without it half of the steps are lost on inputs of one sign, as after a ReLU (some 3 dB). Convolutions do
-    so of themselves, XNNPACK always; the built-in kernels of these look at the operator's options.
+    Dense layers with float inputs and int8 weights: inputs are quantized with a zero point. Without it half
+    of the steps are lost on inputs of one sign, as after a ReLU (some 3 dB). Convolutions do so of
+    themselves, XNNPACK always; the built-in kernels of dense layers look at the options.
+
+    Sums in int16: the kernel for any scale. The other one is for scales that are powers of two and refuses
+    a sum whose scale is finer than an operand's, as where images are normalised to [-1, 1].
     """
     for graph in model.subgraphs:
         for operator in graph.operators or ():
-            if operator_name(model, operator) not in _ASYMMETRIC or operator.builtinOptions is None:
+            options = operator.builtinOptions
+            if options is None:
                 continue
+            name = operator_name(model, operator)
             kinds = {type_name(graph.tensors[index]) for index in operator.inputs[:2]}
-            if kinds == {"float32", "int8"}:
-                operator.builtinOptions.asymmetricQuantizeInputs = True
+            if name in _ASYMMETRIC and kinds == {"float32", "int8"}:
+                options.asymmetricQuantizeInputs = True
+            elif name in ("ADD", "SUB") and kinds == {"int16"}:
+                options.potScaleInt16 = False
 
 
 def _account(model: Any, precision: str) -> Quantized:

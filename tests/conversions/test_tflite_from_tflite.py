@@ -93,6 +93,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def peaked(x):
         return {"p": tf.nn.softmax(4 * x @ wide)}
 
+    @tf.function(input_signature=[spec([1, 12, 12, 3], tf.float32, "image")])
+    def normalised(image):
+        return {"y": tf.nn.conv2d(2 * image + tf.fill([3], -1.0), kernel, 1, "SAME")}
+
     @tf.function(input_signature=[spec([1, 4], tf.float32, "x")])
     def half(x):
         return {"y": x / 2 + 2}
@@ -109,6 +113,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         "cnn": {"serving_default": cnn}, "swish": {"serving_default": swish}, "odd": {"serving_default": odd},
         "loop": {"serving_default": loop}, "half": {"serving_default": half},
         "whole": {"serving_default": whole}, "mixed": {"serving_default": mixed},
+        "normalised": {"serving_default": normalised},
         "uniform": {"serving_default": uniform}, "peaked": {"serving_default": peaked},
         "sizes": {"serving_default": sizes}, "big": {"serving_default": big},
         "two": {"head": head, "half": half},
@@ -262,6 +267,16 @@ class TestTheFile:
         model = unpack(path.read_bytes())
         [entry] = [entry for entry in model.metadata if entry.name == b"min_runtime_version"]
         assert bytes(model.buffers[entry.buffer].data).rstrip(b"\0") == b"2.17.0"
+
+    def test_int16_sums_of_ranges_that_are_powers_of_two_run(self, files, quantized, tmp_path) -> None:
+        # From [0, 1] over [0, 2] to [-1, 1], as images are normalised: there is a kernel for such scales,
+        # which takes no sum with a finer scale than its operands.
+        samples = [{"image": sample["image"].clip(0, None)} for sample in images(4, 1)]
+        samples[0]["image"][0, 0, 0] = 1.0
+        save_samples(tmp_path / "unit.npz", samples)
+        path, result = quantized(files("normalised"), "int16x8", calibration=tmp_path / "unit.npz")
+        exact = outputs(files("normalised"), None, samples)["y"]
+        assert signal_to_noise(exact, outputs(path, result.contract, samples)["y"]) > 35
 
     def test_dense_layers_use_all_steps_for_inputs_of_one_sign_in_kernels_of_old_runtimes_too(
         self, files, quantized
