@@ -155,6 +155,35 @@ def contract_in_file(contract: Contract, path: Path, *, named: bool = True) -> C
     )
 
 
+def named_apart(contract: Contract) -> Contract:
+    """The contract with outputs renamed that have the name of an input, as a key that is passed on has.
+
+    In an ONNX graph a name stands for one tensor, so that the two cannot have the same; their ``tensor``
+    still says which tensor of the source each is.
+    """
+    taken = {spec.name for spec in (*contract.inputs, *contract.outputs)}
+    inputs = {spec.name for spec in contract.inputs}
+    outputs = []
+    for spec in contract.outputs:
+        if spec.name in inputs:
+            name = f"{spec.name}_output"
+            while name in taken:
+                name += "_"
+            taken.add(name)
+            spec = replace(spec, name=name, tensor=spec.inner_name)
+        outputs.append(spec)
+    return replace(contract, outputs=tuple(outputs))
+
+
+def under_names_of(contract: Contract, found: Contract) -> Contract:
+    """``found``, the contract of a file with the names of :func:`named_apart`, under ``contract``'s names."""
+    outputs = (
+        spec if spec.name == own.name else replace(spec, name=own.name, tensor=spec.inner_name)
+        for spec, own in zip(found.outputs, contract.outputs, strict=True)
+    )
+    return replace(found, outputs=tuple(outputs))
+
+
 def _dtype(text: str) -> str | None:
     """NumPy's name for ONNX Runtime's ``tensor(float)``."""
     found = re.fullmatch(r"tensor\((\w+)\)", text)

@@ -35,11 +35,12 @@ def convert(job: ConversionJob) -> ConversionResult:
             "the contract has no outputs", where=str(job.source.path), hint="say --outputs TENSOR"
         )
     graphs.checked_inputs(contract, job.source.path)
+    inside = files.named_apart(contract)
     opset = checked_opset(job)
     failures: list[ConversionError] = []
     for apart, optimise in ((True, True), (False, True), (False, False)):
         try:
-            notes = _attempt(contract, job, OnnxTarget(opset, optimise), weights_apart=apart)
+            notes = _attempt(inside, job, OnnxTarget(opset, optimise), weights_apart=apart)
             break
         except UnsupportedOpsError:
             raise
@@ -50,7 +51,8 @@ def convert(job: ConversionJob) -> ConversionResult:
         raise failures[0]
     if failures:
         notes.append(f"the quick way failed and a slower one was taken: {failures[0]}"[:300])
-    return ConversionResult(files.contract_in_file(contract, job.destination), tuple(notes))
+    found = files.contract_in_file(inside, job.destination)
+    return ConversionResult(files.under_names_of(contract, found), tuple(notes))
 
 
 def checked_opset(job: ConversionJob) -> int:

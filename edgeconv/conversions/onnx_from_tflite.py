@@ -19,15 +19,16 @@ def convert(job: ConversionJob) -> ConversionResult:
     if contract is None:
         raise UsageError("the TFLite file has no contract", where=str(job.source.path))
     opset = checked_opset(job)
+    inside = files.named_apart(contract)
     failure: ConversionError | None = None
     for optimise in (True, False):
         try:
             model = convert_tflite(job.source.path, OnnxTarget(opset, optimise))
             present = {value.name for value in (*model.graph.input, *model.graph.output)}
             logical: dict[str, str] = {}
-            for spec in (*contract.inputs, *contract.outputs):
+            for spec in (*inside.inputs, *inside.outputs):
                 logical[spec.name] = _present(spec.inner_name, present, job.source.path)
-            write(model, {}, contract, logical, job.destination)
+            write(model, {}, inside, logical, job.destination)
             break
         except UnsupportedOpsError:
             raise
@@ -37,7 +38,8 @@ def convert(job: ConversionJob) -> ConversionResult:
     else:
         assert failure is not None
         raise failure
-    return ConversionResult(files.contract_in_file(contract, job.destination), ("made from the TFLite file",))
+    found = files.under_names_of(contract, files.contract_in_file(inside, job.destination))
+    return ConversionResult(found, ("made from the TFLite file",))
 
 
 def _present(name: str, present: set[str], path: Path) -> str:

@@ -301,6 +301,20 @@ def test_any_tensor_may_be_an_input_or_an_output_twice_even(tmp_path: Path, rand
     graph.check({"cut": floats(random, 1, 4)})
 
 
+def test_an_output_may_have_the_name_of_an_input(tmp_path: Path, random: Any) -> None:
+    def build(tf: Any) -> dict[str, str]:
+        x = tf.compat.v1.placeholder(tf.float32, (None, 2), name="x")
+        keys = tf.compat.v1.placeholder(tf.int32, (None, 1), name="k")
+        tf.identity(x * 2.0, name="scaled")
+        return {"keys": tf.identity(keys).name, "features": "scaled:0"}
+
+    graph = Graph(tmp_path, build, {"features": "x:0", "keys": "k:0"})
+    feeds = {"features": floats(random, 3, 2), "keys": np.int32([[5], [6], [7]])}
+    result = graph.check(feeds)
+    assert [spec.name for spec in result.contract.outputs] == ["keys", "features"]
+    assert result.contract.outputs[0].inner_name != result.contract.inputs[1].inner_name
+
+
 def test_an_input_that_nothing_uses_stays_declared(tmp_path: Path, random: Any) -> None:
     def build(tf: Any) -> dict[str, str]:
         x = tf.compat.v1.placeholder(tf.float32, (2,), name="x")
