@@ -16,6 +16,7 @@ from rich.text import Text
 
 from edgeconv.cli.options import plain
 from edgeconv.execution.events import Event, Listener
+from edgeconv.execution.plan import SOURCE
 
 _MARKS = {"done": ("✓", "green"), "cached": ("✓", "green"), "failed": ("✗", "red")}
 _STEPS = ("convert", "gate")
@@ -73,7 +74,9 @@ class _Board:
     def __rich__(self) -> Table:
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
         for name, row in self.rows.items():
-            table.add_row(Text(name, style="bold"), *(self._cell(step, row.get(step)) for step in _STEPS))
+            steps = _STEPS if name != SOURCE else ("", "gate")
+            cells = (self._cell(step, row.get(step)) if step else Text() for step in steps)
+            table.add_row(Text(name, style="bold"), *cells)
         for note in self.notes:
             table.add_row(Text("note"), Text(plain(note), style="dim"))
         return table

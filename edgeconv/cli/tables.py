@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import re
 import shlex
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,10 +35,13 @@ def print_manifest(manifest: Manifest, folder: Path, *, quiet: bool) -> None:
             table.add_row(*_artifact_row(record))
         console.print(table)
         console.print(Text.assemble("in ", (f"{folder}/", "bold"), ", with manifest.json"))
-    for record in manifest.artifacts:
-        if not quiet:
+        notes: dict[str, list[str]] = {}
+        for record in manifest.artifacts:
             for note in record.notes:
-                console.print(_text(f"{record.id}: {note}", "dim"), soft_wrap=True)
+                notes.setdefault(note, []).append(record.id)
+        for note, ids in notes.items():
+            console.print(_text(f"{', '.join(ids)}: {note}", "dim"), soft_wrap=True)
+    for record in manifest.artifacts:
         if record.gate.verdict != "pass":
             what = f"{record.id}: gate {record.gate.verdict}, kept in {record.path}"
             hint = _with_paths(record.gate.hint, record, manifest, folder)
@@ -129,7 +135,17 @@ def show_count(count: int | None) -> str:
 def _console() -> Console:
     """Standard output; where it is no terminal, wide enough that no name is cut."""
     console = Console()
-    return console if console.is_terminal else Console(width=160)
+    return console if console.is_terminal else Console(width=160, file=_WithoutTrailingSpaces())
+
+
+class _WithoutTrailingSpaces(io.StringIO):
+    """Standard output without the spaces that fill a table's last column."""
+
+    def write(self, text: str, /) -> int:
+        return sys.stdout.write(re.sub(r" +(?=\n|$)", "", text) if text.endswith("\n") else text)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
 
 
 def _artifact_row(record: ArtifactRecord) -> tuple[Any, ...]:

@@ -232,7 +232,8 @@ class Steps:
         if verdict["verdict"] == "fail":
             self.listener(Event("failed", node.id, "gate", verdict.get("reason") or "fail", seconds))
         else:
-            self.listener(Event("done", node.id, "gate", verdict["verdict"], seconds))
+            said = verdict["verdict"] if node.id != SOURCE else "runs"
+            self.listener(Event("done", node.id, "gate", said, seconds))
         self._verified.add(entry.folder)
         return Gated(verdict, entry.file("observation.npz"), key)
 
