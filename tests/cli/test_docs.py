@@ -1,0 +1,76 @@
+"""The pages on the commands and the gate say what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from edgeconv.cli.main import group
+from edgeconv.comparison.tolerances import KEYS, TOLERANCES
+from edgeconv.errors import ExitCode
+
+DOCS = Path(__file__).parents[2] / "docs"
+COMMANDS = group.list_commands(None)  # type: ignore[arg-type]
+
+
+def section(page: str, heading: str) -> str:
+    """The text under a heading, up to the next one of its level."""
+    text = (DOCS / page).read_text()
+    level = heading.partition(" ")[0]
+    start = text.index(f"{heading}\n")
+    following = re.search(rf"^{level} ", text[start + 1 :], re.MULTILINE)
+    return text[start : start + 1 + following.start()] if following else text[start:]
+
+
+def rows(table: str) -> list[list[str]]:
+    """The cells of a Markdown table, without its head."""
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_flag_of_every_command_is_in_the_page(name: str) -> None:
+    command = group.get_command(None, name)  # type: ignore[arg-type]
+    assert command is not None
+    text = section("commands.md", f"## edgeconv {name}") + section("commands.md", "## Flags of every command")
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert any(f"`{flag}" in text for flag in parameter.opts), f"{parameter.opts} is not documented"
+        else:
+            assert str(parameter.name).upper() in text
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_page_names_no_flag_that_a_command_has_not(name: str) -> None:
+    command = group.get_command(None, name)  # type: ignore[arg-type]
+    assert command is not None
+    known = {flag for parameter in command.params for flag in parameter.opts} | {"--help", "-h"}
+    table = [row[0] for row in rows(section("commands.md", f"## edgeconv {name}"))]
+    named = {flag for cell in table for flag in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", cell)}
+    assert named <= known
+
+
+def test_the_exit_codes_are_those_of_the_code() -> None:
+    listed = {int(row[0]) for row in rows(section("commands.md", "## Exit codes"))}
+    assert listed == {int(code) for code in ExitCode}
+
+
+def test_the_tolerances_are_those_of_the_code() -> None:
+    table = section("gate.md", "## Tolerances").split("\n\n")
+    (found,) = [rows(block) for block in table if block.startswith("| bound")]
+    head = next(
+        line for line in section("gate.md", "## Tolerances").splitlines() if line.startswith("| bound")
+    )
+    precisions = [cell.strip() for cell in head.strip("|").split("|")][1:-1]
+    assert precisions == list(TOLERANCES)
+    assert [row[0] for row in found] == list(KEYS)
+    for row in found:
+        for precision, said in zip(precisions, row[1:], strict=False):
+            value = getattr(TOLERANCES[precision], row[0])
+            if said in ("-", "no"):
+                assert value in (None, False)
+            else:
+                assert float(said) == pytest.approx(float(value), rel=1e-2), (row[0], precision)
