@@ -74,12 +74,16 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class InputSet:
-    """A file of inputs, by content; ``notes`` are said with whatever is made of them."""
+    """A file of inputs, by content; ``notes`` are said with whatever is made of them.
+
+    ``made_up`` where nobody gave samples and they were drawn at random.
+    """
 
     path: Path
     sha256: str
     labels: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    made_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)

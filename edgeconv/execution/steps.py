@@ -24,6 +24,13 @@ _CONVERT = "edgeconv.conversions.stage:convert"
 _GATE = "edgeconv.comparison.stage:gate"
 _BASE_MEMORY = {"tensorflow": 800 << 20}
 _LIGHT_MEMORY = 300 << 20
+_DATA_HINT = (
+    "its inputs were made up, and it may take certain values only: give real ones with --data FILE.npz"
+)
+_CALIBRATE_HINT = (
+    "it was calibrated with random numbers, as no samples were given: give typical inputs with --calibration "
+    "FILE.npz; if it fails with those too, leave the precision out or use a wider one"
+)
 
 
 class StageFailedError(Exception):
@@ -165,10 +172,18 @@ class Steps:
             "reference_observation": None if seen is None else str(seen),
             "tolerance": node.tolerance,
         }
-        gate = await self._observed(node, made, key, payload)
+        why = {k: reference.verdict.get(k) for k in ("reason", "hint")}
+        try:
+            gate = await self._observed(node, made, key, payload)
+        except StageFailedError:
+            if seen is not None or why["reason"] is None:
+                raise
+            # What the source itself cannot take is no fault of what was made from it.
+            return skipped(attempt.source, why["reason"], why["hint"])
         if seen is None:
-            why = {k: reference.verdict.get(k) for k in ("reason", "hint")}
             return dataclasses.replace(gate, verdict={**gate.verdict, **why})
+        if gate.verdict["verdict"] == "fail" and attempt.calibrated and self._calibration(contract).made_up:
+            return dataclasses.replace(gate, verdict={**gate.verdict, "hint": _CALIBRATE_HINT})
         return gate
 
     async def observe_source(self, first: Made) -> Gated:
@@ -199,7 +214,7 @@ class Steps:
             return await self._observed(node, Made(self.plan.source), key, payload)
         except StageFailedError as failed:
             why = f"the source could not be run: {failed.error}"
-            return skipped(SOURCE, why, failed.error.hint)
+            return skipped(SOURCE, why, failed.error.hint or (_DATA_HINT if probes.made_up else None))
 
     async def _observed(self, node: Node, made: Made, key: str, payload: Mapping[str, Any]) -> Gated:
         """Run a gate, or only the observation of the source, or take it from the cache."""
@@ -243,7 +258,8 @@ class Steps:
         try:
             result = await self.pool.run(stage)
         except EdgeconvError as error:
-            said = _in_users_words(error, stage, node)
+            source = next((way.source for way in node.attempts if way.conversion == text), None)
+            said = _in_users_words(error, stage, node, source)
             self.listener(Event("failed", node.id, step, str(said)))
             raise StageFailedError(said, _with_kept_log(stage)) from error
         value = {**result.value, "seconds": result.seconds, "peak_rss_bytes": result.peak_rss_bytes}
@@ -314,14 +330,24 @@ class Steps:
         return base + 6 * (source.bytes or _size(source.artifact.path))
 
 
-def _in_users_words(error: EdgeconvError, stage: Stage, node: Node) -> EdgeconvError:
-    """The error with the id of the artifact where it names the file that a worker was to write."""
-    destination = str(stage.payload.get("destination", stage.payload.get("artifact", {}).get("path", "")))
-    if not destination or node.id == SOURCE:
+def _in_users_words(error: EdgeconvError, stage: Stage, node: Node, source: str | None) -> EdgeconvError:
+    """The error with ids of artifacts where it names files of the cache, which nobody but us knows."""
+    if node.id == SOURCE:
         return error
-    texts = [error.what, error.where, error.why, error.hint]
-    what, where, why, hint = (t.replace(destination, node.id) if t is not None else None for t in texts)
-    return type(error)(what or "", where=where, why=why, hint=hint)
+    files = {
+        str(stage.payload.get("destination", stage.payload.get("artifact", {}).get("path", ""))): node.id
+    }
+    if source is not None and source != SOURCE:
+        files[str(stage.payload.get("source", {}).get("path", ""))] = source
+
+    def told(text: str | None) -> str | None:
+        for file, name in files.items():
+            text = text.replace(file, name) if text is not None and file else text
+        return text
+
+    return type(error)(
+        told(error.what) or "", where=told(error.where), why=told(error.why), hint=told(error.hint)
+    )
 
 
 def _with_kept_log(stage: Stage) -> Stage:

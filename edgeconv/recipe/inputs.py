@@ -72,7 +72,9 @@ class InputMaker:
                     fresh.replace(path)
             else:
                 _require_finite(path, contract)
-            self._calibration = InputSet(path.absolute(), samples_sha256(path), (path.name,), notes)
+            self._calibration = InputSet(
+                path.absolute(), samples_sha256(path), (path.name,), notes, self._request.calibration is None
+            )
         return self._calibration
 
 
@@ -141,7 +143,7 @@ def probes_for(
         with explained_disk_errors(folder), temporary_beside(path) as fresh:
             save_probes(fresh, probes)
             fresh.replace(path)
-    return InputSet(path, sha256, tuple(probe.label for probe in probes))
+    return InputSet(path, sha256, tuple(probe.label for probe in probes), made_up=given is None)
 
 
 def gate_tolerances(texts: tuple[str, ...]) -> dict[str, dict[str, Any]]:

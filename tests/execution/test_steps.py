@@ -1,0 +1,69 @@
+"""What is said where a model takes certain inputs only, and where a file of the cache would be named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgeconv
+from edgeconv.execution.manifest import Manifest
+
+pytestmark = pytest.mark.slow
+
+
+def frozen(path: Path, build: Any) -> Path:
+    import tensorflow as tf
+
+    with tf.Graph().as_default() as graph:
+        build(tf)
+    path.write_bytes(graph.as_graph_def().SerializeToString())
+    return path
+
+
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A graph that reads numbers from text, which made-up text cannot be."""
+
+    def build(tf: Any) -> None:
+        words = tf.compat.v1.placeholder(tf.string, [2], name="words")
+        tf.strings.to_number(words, name="read")
+
+    return frozen(tmp_path_factory.mktemp("numbers") / "numbers.pb", build)
+
+
+def to_onnx(model: Path, folder: Path, **options: Any) -> Manifest:
+    return edgeconv.convert(model, "onnx", output=folder / "out", **options)
+
+
+def test_a_source_that_cannot_take_made_up_inputs_makes_the_gate_speechless_and_asks_for_real_ones(
+    numbers: Path, tmp_path: Path
+) -> None:
+    manifest = to_onnx(numbers, tmp_path)
+    (artifact,) = manifest.artifacts
+    assert artifact.gate.verdict == "skipped"
+    assert "the source could not be run" in (artifact.gate.reason or "")
+    assert "--data" in (artifact.gate.hint or "")
+
+
+def test_with_real_inputs_it_is_proven(numbers: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "real.npz", words=np.array([["1.5", "2"], ["-3", "4e2"]], dtype="S4"))
+    manifest = to_onnx(numbers, tmp_path, data=tmp_path / "real.npz")
+    assert [a.gate.verdict for a in manifest.artifacts] == ["pass"]
+
+
+def test_an_error_names_the_artifact_and_not_the_file_in_the_cache(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    module = tf.Module()
+    serve = tf.function(
+        lambda x: {"y": tf.strings.split(x).to_tensor()},
+        input_signature=[tf.TensorSpec([2], tf.string, name="x")],
+    )
+    tf.saved_model.save(module, str(tmp_path / "model"), signatures=serve.get_concrete_function())
+    manifest = to_onnx(tmp_path / "model", tmp_path)
+    (failure,) = [f for f in manifest.failures if f.conversion == "onnx_from_frozen_graph"]
+    assert "frozen_graph.fp32" in failure.reason
+    assert "entries" not in failure.reason
