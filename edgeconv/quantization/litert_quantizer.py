@@ -38,6 +38,12 @@ _FIXED_SCALE = {"SOFTMAX": 1 / 256, "LOGISTIC": 1 / 256}
 _LEAST_STEPS = 16
 """Steps of the fixed scale that the largest calibrated value must span to be worth carrying as int8."""
 
+_LIMITS = (2, 3)
+"""Codes of fused activations that have an upper limit: RELU_N1_TO_1 and RELU6."""
+
+_LEAST_LIMITED_SCALE = 6.1 / 2**31
+"""Below it the largest of those limits, 6, is more steps than an int32 can count."""
+
 _ASYMMETRIC = ("FULLY_CONNECTED", "BATCH_MATMUL")
 """Operators with int8 weights whose options say how their float inputs are quantized."""
 
@@ -161,6 +167,8 @@ def quantize(
         ConversionError: the quantizer refuses, naming what it says; or nothing could be quantized.
     """
     outcome = Quantized(b"", {}, 0, 0)
+    if ranges is not None:
+        ranges = _with_room_for_limits(source.model, calibrated_subgraph, ranges, precision)
     too_fine = _too_fine(source.model, calibrated_subgraph, ranges or {}) if precision == "int8" else ()
     # In the dynamic precision small weights cost accuracy and save nothing, unless all are small.
     for smallest in (_SMALL_WEIGHTS, 0) if precision == "dynamic" else (0,):
@@ -201,6 +209,25 @@ def quantize(
         why=f"LiteRT Quantizer leaves its operators as they are: {_counts(outcome.float_operators)}",
         hint="use fp32, or the route through TensorFlow's converter",
     )
+
+
+def _with_room_for_limits(
+    model: Any, subgraph: int, ranges: Mapping[str, Mapping[str, Any]], precision: str
+) -> dict[str, Mapping[str, Any]]:
+    """The ranges, widened where a fused limit counted in steps of the output would not be an int32.
+
+    The kernels refuse that. It takes values below 1e-4 in int16, where a wider range costs no accuracy.
+    """
+    least = _LEAST_LIMITED_SCALE * (255 if precision == "int8" else 32767)
+    widened = dict(ranges)
+    for operator in model.subgraphs[subgraph].operators or ():
+        if getattr(operator.builtinOptions, "fusedActivationFunction", 0) not in _LIMITS:
+            continue
+        name = tensor_name(model.subgraphs[subgraph].tensors[operator.outputs[0]])
+        found = widened.get(name)
+        if found is not None and float(np.max(found["max"]) - np.min(found["min"])) < least:
+            widened[name] = {**found, "max": np.full_like(found["max"], least)}
+    return widened
 
 
 def _too_fine(model: Any, subgraph: int, ranges: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:

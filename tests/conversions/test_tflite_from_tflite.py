@@ -97,6 +97,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def normalised(image):
         return {"y": tf.nn.conv2d(2 * image + tf.fill([3], -1.0), kernel, 1, "SAME")}
 
+    @tf.function(input_signature=[spec([1, 12, 12, 3], tf.float32, "image")])
+    def faint(image):
+        return {"y": tf.nn.relu6(tf.nn.conv2d(image, 1e-6 * kernel, 1, "SAME"))}
+
     @tf.function(input_signature=[spec([1, 4], tf.float32, "x")])
     def half(x):
         return {"y": x / 2 + 2}
@@ -113,6 +117,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         "cnn": {"serving_default": cnn}, "swish": {"serving_default": swish}, "odd": {"serving_default": odd},
         "loop": {"serving_default": loop}, "half": {"serving_default": half},
         "whole": {"serving_default": whole}, "mixed": {"serving_default": mixed},
+        "faint": {"serving_default": faint},
         "normalised": {"serving_default": normalised},
         "uniform": {"serving_default": uniform}, "peaked": {"serving_default": peaked},
         "sizes": {"serving_default": sizes}, "big": {"serving_default": big},
@@ -277,6 +282,12 @@ class TestTheFile:
         path, result = quantized(files("normalised"), "int16x8", calibration=tmp_path / "unit.npz")
         exact = outputs(files("normalised"), None, samples)["y"]
         assert signal_to_noise(exact, outputs(path, result.contract, samples)["y"]) > 35
+
+    def test_a_limit_that_is_far_above_all_values_runs_in_int16(self, files, quantized, calibration) -> None:
+        # An untrained MobileNetV2: its signals are so faint that 6, counted in their steps, is no int32.
+        path, result = quantized(files("faint"), "int16x8", calibration=calibration)
+        exact = outputs(files("faint"), None, images(4, 2))["y"]
+        assert signal_to_noise(exact, outputs(path, result.contract, images(4, 2))["y"]) > 25
 
     def test_dense_layers_use_all_steps_for_inputs_of_one_sign_in_kernels_of_old_runtimes_too(
         self, files, quantized
