@@ -57,9 +57,7 @@ def plan_nodes(
             )
         if place not in distances:
             raise UsageError(
-                f"there is no way from {_show(source)} to {_show(place)}",
-                hint="from here can be made: "
-                + ", ".join(sorted(_show(other) for other in distances if other != source)),
+                f"there is no way from {_show(source)} to {_show(place)}", hint=_ways_out(source, distances)
             )
     while todo:
         place = todo.pop()
@@ -71,6 +69,16 @@ def plan_nodes(
         nodes[identifier] = _node(place, attempts, tolerances, identifier)
         todo.extend((way.source, way.source_precision) for way in ways)
     return _with_priorities(nodes)
+
+
+def _ways_out(source: Place, distances: Mapping[Place, float]) -> str:
+    """What can be had instead of a place that cannot be reached."""
+    others = ", ".join(sorted(_show(other) for other in distances if other != source))
+    if others:
+        return f"from here can be made: {others}"
+    if source[1] != "fp32":
+        return f"nothing is made of a model that is {source[1]} already: convert the float model it came from"
+    return f"nothing is made of {source[0]}: convert the model it came from"
 
 
 def _distances(source: Place) -> dict[Place, float]:

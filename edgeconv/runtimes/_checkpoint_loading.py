@@ -37,7 +37,10 @@ def load_checkpoint_program(path: Path, options: Mapping[str, Any]) -> tuple[Pro
     """
     import tensorflow as tf
 
-    prefix = str(checkpoint_files(path).prefix)
+    files = checkpoint_files(path)
+    prefix = str(files.prefix)
+    if files.index is None:
+        raise _of_tensorflow_1(files.meta, prefix)
     try:
         reader = tf.train.load_checkpoint(prefix)
         shapes = dict(reader.get_variable_to_shape_map())
@@ -45,10 +48,26 @@ def load_checkpoint_program(path: Path, options: Mapping[str, Any]) -> tuple[Pro
         raise InvalidModelError(
             "the checkpoint cannot be read", where=prefix, why=" ".join(str(error).split())[:200]
         ) from error
+    if _OBJECT_GRAPH not in shapes and not options.get("model_builder"):
+        raise _of_tensorflow_1(files.meta, prefix)
     model = _built(options, str(path))
     program = _program(model, prefix, options)
     notes = _restore(model, program, prefix, reader, shapes)
     return program, notes
+
+
+def _of_tensorflow_1(meta: Path | None, prefix: str) -> ConversionError:
+    """The refusal of a checkpoint that holds values by the names of variables."""
+    graph = f"its graph is in {meta.name}" if meta is not None else "its graph (.meta) is not beside it"
+    return ConversionError(
+        "this is a checkpoint of TensorFlow 1, which is not converted by itself",
+        where=prefix,
+        why=f"it holds values by the names of variables, and {graph}",
+        hint="restore it with tf.compat.v1.train.import_meta_graph and Saver.restore, write a SavedModel "
+        "with tf.compat.v1.saved_model.simple_save, and convert that"
+        if meta is not None
+        else "run the code that built its graph, restore it there, write a SavedModel, and convert that",
+    )
 
 
 def _built(options: Mapping[str, Any], path: str) -> Any:

@@ -32,6 +32,10 @@ class _Bound:
     """Dimensions that the file states, ``None`` for each that may be resized."""
 
 
+_XNNPACK_HINT = (
+    "its default kernels refuse scales that lie very far apart, as where a layer gave nothing but zeros on "
+    "the calibration samples: give more and typical ones with --calibration"
+)
 _NO_ELEMENTS = "Invalid tensor size"
 """What the interpreter says when it is asked for a tensor without elements."""
 
@@ -446,6 +450,7 @@ def _refused(error: Exception, path: Path) -> EdgeconvError:
             f"LiteRT cannot {verb} the op {node[2]} (node {node[1]})",
             where=where,
             why=_first_line(text[: node.start()]) or None,
+            hint=_XNNPACK_HINT if "XNNPack" in node[2] else None,
         )
     broken = ("identifier", "Flatbuffer", "flatbuffer", "Mmap", "Could not open", "schema version")
     if any(word in text for word in broken):

@@ -107,3 +107,9 @@ def test_the_default_is_what_can_be_reached() -> None:
         "onnx.fp32",
     ]
     assert "frozen_graph.fp32" not in [t.id for t in default_targets(("tflite", "fp32"))]
+
+
+def test_where_nothing_can_be_made_the_model_it_came_from_is_asked_for() -> None:
+    with pytest.raises(UsageError) as caught:
+        plan("tflite", "onnx.fp32", precision="int8")
+    assert "convert the float model it came from" in (caught.value.hint or "")

@@ -190,6 +190,19 @@ def test_names_are_made_unique_and_fit_for_tensorflow() -> None:
     ]
 
 
+def test_a_checkpoint_of_tensorflow_1_says_so_and_where_its_graph_is(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    with tf.Graph().as_default():
+        tf.compat.v1.get_variable("w", initializer=[1.0, 2.0], use_resource=False)
+        with tf.compat.v1.Session() as session:
+            session.run(tf.compat.v1.global_variables_initializer())
+            tf.compat.v1.train.Saver().save(session, str(tmp_path / "model.ckpt"))
+    with pytest.raises(ConversionError, match=r"TensorFlow 1.*model\.ckpt\.meta") as caught:
+        tf_checkpoint.RUNTIME.open(tmp_path / "model.ckpt", None)
+    assert "SavedModel" in (caught.value.hint or "")
+
+
 def test_a_graph_with_channels_first_runs_on_a_cpu_as_its_twin_with_channels_last(tmp_path: Path) -> None:
     import tensorflow as tf
 
