@@ -149,7 +149,11 @@ def convert_tflite(source: Path, target: OnnxTarget) -> Any:
             model = converted.make_model("tflite")
         except Exception as error:
             raise _failure(log, error, source) from error
-    refuse_unknown_ops(model, source, log)
+    try:
+        refuse_unknown_ops(model, source, log)
+    except UnsupportedOpsError as error:
+        hint = "convert the model that this TFLite file was made from, cut with --inputs or --outputs"
+        raise UnsupportedOpsError(error.what, where=error.where, why=error.why, hint=hint) from error
     failed = [line for line in log if line.startswith("Failed to convert")]
     if failed:
         raise _failure(failed, None, source)

@@ -46,7 +46,7 @@ _ODD_TYPES = {
     "complex<f64>": "complex128",
 }
 _MARKS = re.compile(
-    r"<unknown>:\d+: |(?:error|note): |loc\([^)]*\): |Could not translate MLIR to FlatBuffer\."
+    r"<unknown>:\d+: |(?:error|note): |loc\(.*?\): (?=')|Could not translate MLIR to FlatBuffer\."
 )
 _SAYS_NOTHING = re.compile(
     "neither a custom op nor a flex op|see current operation|Error code: |failed while converting|"
@@ -166,7 +166,7 @@ def _way_out(ops: set[str], refusal: RefusedError) -> tuple[str, str]:
     if ops & {"VariableV2", "Variable"}:
         return (
             "straight from the SavedModel, variables of TensorFlow 1 cannot be converted",
-            "convert over a frozen graph",
+            "this way is only taken where the one over the frozen graph failed: see what that says",
         )
     if any(re.search(rf"tf\.{op}\([^)]*string", refusal.text) for op in ops):
         return (

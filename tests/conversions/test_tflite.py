@@ -309,6 +309,11 @@ def test_a_frozen_graph_without_a_contract_is_asked_for_one(tmp_path: Path) -> N
         ("failed to legalize operation 'tf.Erfinv'", [], "Erfinv"),
         ("", [("ERROR_NEEDS_FLEX_OPS", "tf.IFFT", "spectrum/IFFT")], "IFFT ('spectrum/IFFT')"),
         ("something else went wrong", [], "something else went wrong"),
+        (
+            '<unknown>:0: error: loc(callsite(fused["a", "b"] at fused["c"])): \'tf.Foo\' op has no shape\n',
+            [],
+            "('tf.Foo' op has no shape)",
+        ),
     ],
 )
 def test_what_the_converter_says_becomes_an_error_with_a_hint(
