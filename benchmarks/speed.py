@@ -5,6 +5,7 @@
     python benchmarks/speed.py cold       one small model to one TFLite file, against importing TensorFlow
     python benchmarks/speed.py rerun      the same command again with nothing changed
     python benchmarks/speed.py start      --help, and inspect of a TFLite and an ONNX file
+    python benchmarks/speed.py report     writes docs/benchmarks.md from the raw numbers of all these
 
 Each writes its raw numbers to ``benchmarks/results/NAME.json`` and prints a table.
 """
@@ -186,4 +187,10 @@ def save(name: str, rows: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    {"matrix": matrix, "memory": memory, "cold": cold, "rerun": rerun, "start": start}[sys.argv[1]]()
+    commands = {"matrix": matrix, "memory": memory, "cold": cold, "rerun": rerun, "start": start}
+    if sys.argv[1] == "report":
+        from report import write_report
+
+        write_report(HERE / "results", Path("docs/benchmarks.md"))
+    else:
+        commands[sys.argv[1]]()
