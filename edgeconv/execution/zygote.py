@@ -159,7 +159,7 @@ def _work(request: dict[str, Any]) -> None:
         partial.rename(target)
         code = 0
     except BaseException:
-        traceback.print_exc()
+        _log_traceback()
     finally:
         with contextlib.suppress(Exception):
             sys.stdout.flush()
@@ -180,14 +180,20 @@ def perform(call: str, payload: dict[str, Any]) -> dict[str, Any]:
         value = getattr(importlib.import_module(module), name)(payload)
         return {"value": value, "seconds": time.monotonic() - start}
     except EdgeconvError as error:
-        traceback.print_exc()
+        _log_traceback()
         return {"error": _error_to_json(error), "seconds": time.monotonic() - start}
     except Exception as error:
-        traceback.print_exc()
+        _log_traceback()
         return {
             "error": {"kind": type(error).__name__, "what": str(error) or type(error).__name__},
             "seconds": time.monotonic() - start,
         }
+
+
+def _log_traceback() -> None:
+    """Print the traceback into the log, if it can take it: on a full disk it cannot."""
+    with contextlib.suppress(OSError):
+        traceback.print_exc()
 
 
 def _error_to_json(error: EdgeconvError) -> dict[str, Any]:
