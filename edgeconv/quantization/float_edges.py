@@ -50,6 +50,22 @@ def restore_float_edges(model: Any, subgraph: int, was_float: tuple[Sequence[boo
     _drop_unused(model, graph)
 
 
+def repoint_signatures(model: Any, source: Any) -> None:
+    """Let the signatures of ``model`` name its graphs' inputs and outputs, as those of ``source`` do.
+
+    Where an operator without integer kernel reads an output, LiteRT Quantizer makes the float copy the
+    output of the graph and leaves the signature at the integers. Changes ``model`` in place.
+    """
+    for written, meant in zip(model.signatureDefs or (), source.signatureDefs or (), strict=False):
+        graph, old = model.subgraphs[meant.subgraphIndex], source.subgraphs[meant.subgraphIndex]
+        for side in ("inputs", "outputs"):
+            places, before = getattr(graph, side), list(getattr(old, side))
+            indices = {entry.name: entry.tensorIndex for entry in getattr(meant, side) or ()}
+            for entry in getattr(written, side) or ():
+                if indices.get(entry.name) in before:
+                    entry.tensorIndex = places[before.index(indices[entry.name])]
+
+
 def _float_input(model: Any, graph: Any, old: int) -> int:
     new = _float_twin(graph, old)
     for operator in graph.operators:

@@ -24,7 +24,7 @@ from edgeconv.quantization.flatbuffer import (
     type_name,
     unpack,
 )
-from edgeconv.quantization.float_edges import restore_float_edges
+from edgeconv.quantization.float_edges import repoint_signatures, restore_float_edges
 
 STATIC = ("int8", "int16x8")
 """Precisions with integer activations: they need calibration."""
@@ -199,6 +199,7 @@ def quantize(
                 for side in (graph.inputs, graph.outputs)
             )
             restore_float_edges(after, calibrated_subgraph, (inputs, outputs))
+        repoint_signatures(after, source.model)
         _state_kernels(after)
         outcome = _account(after, precision)
         if outcome.integer_operators or (outcome.weights and precision not in STATIC):

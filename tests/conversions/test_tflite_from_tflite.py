@@ -101,6 +101,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def faint(image):
         return {"y": tf.nn.relu6(tf.nn.conv2d(image, 1e-6 * kernel, 1, "SAME"))}
 
+    @tf.function(input_signature=[spec([1, 16], tf.float32, "x")])
+    def chosen(x):
+        p = tf.nn.softmax(4 * x @ wide)
+        return {"best": tf.argmax(p, -1), "p": p}
+
     @tf.function(input_signature=[spec([1, 4], tf.float32, "x")])
     def half(x):
         return {"y": x / 2 + 2}
@@ -118,6 +123,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         "loop": {"serving_default": loop}, "half": {"serving_default": half},
         "whole": {"serving_default": whole}, "mixed": {"serving_default": mixed},
         "faint": {"serving_default": faint},
+        "chosen": {"serving_default": chosen},
         "normalised": {"serving_default": normalised},
         "uniform": {"serving_default": uniform}, "peaked": {"serving_default": peaked},
         "sizes": {"serving_default": sizes}, "big": {"serving_default": big},
@@ -437,6 +443,22 @@ class TestRefusals:
 
 
 class TestUnusualModels:
+    @pytest.mark.parametrize("precision", PRECISIONS)
+    def test_an_output_that_an_operator_without_integer_kernel_reads_too(
+        self, files, quantized, tmp_path, precision
+    ) -> None:
+        rng = np.random.default_rng(1)
+        samples = [{"x": rng.normal(size=(1, 16)).astype(np.float32)} for _ in range(8)]
+        save_samples(tmp_path / "x.npz", samples)
+        path, result = quantized(files("chosen"), precision, calibration=tmp_path / "x.npz")
+        assert [spec.dtype for spec in result.contract.outputs] == ["int64", "float32"]
+        exact = outputs(files("chosen"), None, samples)
+        # Straight from the file, too, whose signature may name other tensors than its graph.
+        for contract in (result.contract, None):
+            found = outputs(path, contract, samples)
+            assert signal_to_noise(exact["p"], found["p"]) > 15
+            assert (found["best"] == found["p"].argmax(-1)).all()
+
     @pytest.mark.parametrize("precision", PRECISIONS)
     def test_integer_inputs_beside_float_ones(self, files, quantized, precision) -> None:
         path, result = quantized(files("mixed"), precision)
