@@ -47,8 +47,17 @@ from edgeconv.cli.options import PATH, common, example, print_json
 @click.option("--jobs", type=click.IntRange(min=1), help="Workers at the same time.  [number of cores]")
 @click.option("--seed", type=int, default=0, help="Seed of the probes.  [0]")
 @click.option("--no-cache", is_flag=True, help="Do not use finished work of earlier runs, and keep none.")
-@click.option("--worker-timeout", type=float, default=3600.0, help="Seconds one worker may take.  [3600]")
-@click.option("--worker-memory", type=float, help="Megabytes one worker may use.  [no limit]")
+@click.option(
+    "--worker-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=3600.0,
+    help="Seconds one worker may take.  [3600]",
+)
+@click.option(
+    "--worker-memory",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Megabytes one worker may use.  [no limit]",
+)
 @common
 def command(
     model: Path,
@@ -108,7 +117,7 @@ def command(
     else:
         from edgeconv.cli.tables import print_manifest
 
-        print_manifest(manifest, folder, quiet=quiet)
+        print_manifest(manifest, folder, quiet=quiet, verbose=bool(verbose))
     return exit_code(manifest)
 
 

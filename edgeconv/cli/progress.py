@@ -20,6 +20,7 @@ from edgeconv.execution.plan import SOURCE
 
 _MARKS = {"done": ("✓", "green"), "cached": ("✓", "green"), "failed": ("✗", "red")}
 _STEPS = ("convert", "gate")
+_SHORT = 120
 
 
 @contextlib.contextmanager
@@ -43,7 +44,10 @@ def _print_line(event: Event, verbose: bool) -> None:
         return
     else:
         took = f"  {event.seconds:.1f} s" if event.seconds is not None else ""
-        line = f"{event.kind:8} {event.step:8} {event.node:20} {event.text}{took}"
+        text = event.text
+        if event.kind == "failed" and not verbose and len(text) > _SHORT:
+            text = f"{text[:_SHORT]}…"  # the whole is said at the end
+        line = f"{event.kind:8} {event.step:8} {event.node:20} {text}{took}"
     print(plain(" ".join(line.split("\n"))).rstrip(), file=sys.stderr, flush=True)
 
 

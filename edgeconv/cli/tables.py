@@ -24,10 +24,14 @@ if TYPE_CHECKING:
 
 _VERDICT_STYLE = {"pass": "green", "fail": "bold red", "skipped": "yellow"}
 _SHOWN_OPS = 8
+_SHORT_NOTE = 240
 
 
-def print_manifest(manifest: Manifest, folder: Path, *, quiet: bool) -> None:
-    """The artifacts with their gates, then what failed and what to do about it."""
+def print_manifest(manifest: Manifest, folder: Path, *, quiet: bool, verbose: bool = False) -> None:
+    """The artifacts with their gates, then what failed and what to do about it.
+
+    Notes that go on and on, as where names of fused operators are in them, are cut unless ``verbose``.
+    """
     console = _console()
     if not quiet and manifest.artifacts:
         table = _table("artifact", "from", ">size", "gate", ">worst difference", ">seconds", ">peak MB")
@@ -40,6 +44,8 @@ def print_manifest(manifest: Manifest, folder: Path, *, quiet: bool) -> None:
             for note in record.notes:
                 notes.setdefault(note, []).append(record.id)
         for note, ids in notes.items():
+            if len(note) > _SHORT_NOTE and not verbose:
+                note = f"{note[:_SHORT_NOTE]}… (-v shows all)"
             console.print(_text(f"{', '.join(ids)}: {note}", "dim"), soft_wrap=True)
     for record in manifest.artifacts:
         if record.gate.verdict != "pass":
