@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from edgeconv.formats._graph_analysis import constant_weights, variables_in
 from edgeconv.formats._graph_findings import control_flow, graph_findings
 from edgeconv.formats._graph_macs import multiply_accumulates
 from edgeconv.formats._graph_view import GraphView, tensor_node
-from edgeconv.formats._graph_vocabulary import PLACEHOLDER_OPS
 from edgeconv.formats._model_bytes import total_size
 from edgeconv.formats._saved_model_files import (
     SavedModelFolder,
@@ -28,7 +27,7 @@ from edgeconv.formats._saved_model_origin import fingerprint, keras_version, tra
 from edgeconv.formats._tensor_bundle import OBJECT_GRAPH_KEY, check_shards, read_index
 from edgeconv.formats._tensor_types import dtype_name, elements, shape_of
 from edgeconv.formats._wire import looks_like_saved_model, text_begins_with
-from edgeconv.formats.base import Description, Finding, Shape, Signature, TensorSpec
+from edgeconv.formats.base import Description, Finding, Signature, TensorSpec
 from edgeconv.formats.checkpoint import meta_graph_producer
 
 _SERVE = "serve"
@@ -183,46 +182,36 @@ def signatures_of(meta_graph: Any) -> tuple[Signature, ...]:
     """The signatures of a ``MetaGraphDef``, ``serving_default`` first, the others by name.
 
     Inputs and outputs are in the order of their keys, which is TensorFlow's; their logical names are the
-    keys, and ``tensor`` is the name in the graph. The hidden initialisation ops are left out. Where an
-    input's shape contradicts the placeholder it feeds, the exporter left shapes out: the graph's are taken.
+    keys, and ``tensor`` is the name in the graph. The hidden initialisation ops are left out. Where the
+    graph contradicts a signature that calls a tensor a scalar, the exporter left shapes out, as early ones
+    did: the graph's are taken.
     """
-    placeholders = {
-        f"{node.name}:0": shape_of(node.attr["shape"].shape)
-        for node in meta_graph.graph_def.node
-        if node.op in PLACEHOLDER_OPS and "shape" in node.attr
-    }
     names = sorted(
         (name for name in meta_graph.signature_def if name not in _HIDDEN_SIGNATURES),
         key=lambda name: (name != _DEFAULT_SIGNATURE, name),
     )
-    return tuple(
-        _with_shapes_of_graph(
-            Signature(
-                name,
-                _specs(meta_graph.signature_def[name].inputs),
-                _specs(meta_graph.signature_def[name].outputs),
-            ),
-            placeholders,
+    signatures = [
+        Signature(
+            name,
+            _specs(meta_graph.signature_def[name].inputs),
+            _specs(meta_graph.signature_def[name].outputs),
         )
         for name in names
-    )
+    ]
+    if any(spec.shape == () for signature in signatures for spec in (*signature.inputs, *signature.outputs)):
+        view = GraphView(meta_graph.graph_def)
+        signatures = [_with_shapes_of_graph(signature, view) for signature in signatures]
+    return tuple(signatures)
 
 
-def _with_shapes_of_graph(signature: Signature, placeholders: Mapping[str, Shape | None]) -> Signature:
-    def left_out(spec: TensorSpec) -> bool:
-        return spec.shape == () and bool(placeholders.get(spec.inner_name))
+def _with_shapes_of_graph(signature: Signature, view: GraphView) -> Signature:
+    def told(spec: TensorSpec) -> TensorSpec:
+        node, port = tensor_node(spec.inner_name)
+        stated = view.shape(node, port) if spec.shape == () and node in view.nodes else None
+        return dataclasses.replace(spec, shape=stated) if stated else spec
 
-    if not any(left_out(spec) for spec in signature.inputs):
-        return signature
     return dataclasses.replace(
-        signature,
-        inputs=tuple(
-            dataclasses.replace(spec, shape=placeholders[spec.inner_name]) if left_out(spec) else spec
-            for spec in signature.inputs
-        ),
-        outputs=tuple(
-            dataclasses.replace(spec, shape=None) if spec.shape == () else spec for spec in signature.outputs
-        ),
+        signature, inputs=tuple(map(told, signature.inputs)), outputs=tuple(map(told, signature.outputs))
     )
 
 

@@ -52,14 +52,16 @@ def write(folder: Path, saved_model: Any) -> Path:
 def test_shapes_that_the_exporter_left_out_are_those_of_the_graph(tmp_path: Path) -> None:
     saved_model = model()
     meta = saved_model.meta_graphs[0]
+    known = meta.graph_def.node[1].attr["_output_shapes"].list.shape.add()
     for size in (-1, 4):
         meta.graph_def.node[0].attr["shape"].shape.dim.add(size=size)
+        known.dim.add(size=size)
     signature = meta.signature_def["serving_default"]
     for specs, key in ((signature.inputs, "image"), (signature.outputs, "scores")):
         del specs[key].tensor_shape.dim[:]
     (described,) = FORMAT.describe(write(tmp_path, saved_model)).signatures
     assert described.inputs[0].shape == (None, 4)
-    assert described.outputs[0].shape is None
+    assert described.outputs[0].shape == (None, 4)
 
 
 def test_signatures_keep_their_keys_and_the_hidden_ones_are_left_out(tmp_path: Path) -> None:
