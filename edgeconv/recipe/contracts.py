@@ -104,7 +104,9 @@ def require_ranks(contract: Contract) -> None:
     if unknown:
         raise UsageError(
             f"the model does not say the shape of {', '.join(unknown)}",
-            hint="say it: " + " ".join(f"--shape {name}=1,…" for name in unknown),
+            hint="say it: "
+            + " ".join(f"--shape {name}=1,…" for name in unknown)
+            + f"; for a scalar: --shape {unknown[-1]}=",
         )
 
 

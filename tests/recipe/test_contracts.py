@@ -70,6 +70,7 @@ def test_an_unknown_rank_must_be_said() -> None:
     with pytest.raises(UsageError) as caught:
         require_ranks(unknown)
     assert "--shape x=1,…" in (caught.value.hint or "")
+    assert "for a scalar: --shape x=" in (caught.value.hint or "")
     require_ranks(pin_shapes(unknown, {"x": (1, 3)}))
 
 
