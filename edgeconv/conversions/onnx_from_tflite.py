@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from edgeconv.conversions._tf2onnx_run import OnnxTarget
 from edgeconv.conversions.base import Conversion, ConversionJob, ConversionResult
@@ -26,8 +27,11 @@ def convert(job: ConversionJob) -> ConversionResult:
             model = convert_tflite(job.source.path, OnnxTarget(opset, optimise))
             present = {value.name for value in (*model.graph.input, *model.graph.output)}
             logical: dict[str, str] = {}
-            for spec in (*inside.inputs, *inside.outputs):
+            for spec in inside.inputs:
                 logical[spec.name] = _present(spec.inner_name, present, job.source.path)
+            for spec in inside.outputs:
+                name = _present(spec.inner_name, present, job.source.path)
+                logical[spec.name] = _copied(model, name) if name in logical.values() else name
             write(model, {}, inside, logical, job.destination)
             break
         except UnsupportedOpsError:
@@ -40,6 +44,13 @@ def convert(job: ConversionJob) -> ConversionResult:
         raise failure
     found = files.under_names_of(contract, files.contract_in_file(inside, job.destination))
     return ConversionResult(found, ("made from the TFLite file",))
+
+
+def _copied(model: Any, name: str) -> str:
+    """A tensor of its own with the same values: ONNX takes no tensor in two roles."""
+    copy = f"{name}/copy_{len(model.graph.node)}"
+    model.graph.node.add(op_type="Identity", name=copy, input=[name], output=[copy])
+    return copy
 
 
 def _present(name: str, present: set[str], path: Path) -> str:

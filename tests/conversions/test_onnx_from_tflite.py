@@ -53,6 +53,21 @@ def test_the_function_and_the_names_are_kept(tmp_path: Path, source: Artifact) -
         np.testing.assert_allclose(found[name], value, atol=1e-6)
 
 
+def test_outputs_that_are_inputs_or_one_tensor_twice(tmp_path: Path, source: Artifact) -> None:
+    (features,), (probabilities,) = source.contract.inputs, source.contract.outputs
+    passed = TensorSpec("passed", "float32", (1, 4), features.inner_name)
+    again = TensorSpec("again", "float32", (1, 3), probabilities.inner_name)
+    contract = Contract((features,), (passed, probabilities, again))
+    twice = Artifact(source.path, "tflite", "fp32", "", contract)
+    result = onnx_from_tflite.convert(ConversionJob(twice, tmp_path / "m.onnx", "fp32", tmp_path))
+    x = np.random.default_rng(0).normal(size=(1, 4)).astype(np.float32)
+    with RUNTIME.open(tmp_path / "m.onnx", result.contract) as session:
+        found = session.infer({"features": x})
+    assert list(found) == ["passed", probabilities.name, "again"]
+    np.testing.assert_array_equal(found["passed"], x)
+    np.testing.assert_array_equal(found["again"], found[probabilities.name])
+
+
 def test_it_costs_more_than_the_way_from_the_frozen_graph() -> None:
     assert onnx_from_tflite.CONVERSION.cost > onnx_from_frozen_graph.CONVERSION.cost
 
