@@ -50,7 +50,7 @@ _MARKS = re.compile(
 )
 _SAYS_NOTHING = re.compile(
     "neither a custom op nor a flex op|see current operation|Error code: |failed while converting|"
-    "Some ops are not supported|See instructions|TF Select ops"
+    "Some ops are not supported|See instructions|TF Select ops|^Details:$|called from$"
 )
 
 _INNOCENT = {"Const", "Placeholder", "Identity", "NoOp"}

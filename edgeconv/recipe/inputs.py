@@ -72,10 +72,29 @@ class InputMaker:
                     fresh.replace(path)
             else:
                 _require_finite(path, contract)
+                path = _under_logical_names(path, contract, self._folder)
             self._calibration = InputSet(
                 path.absolute(), samples_sha256(path), (path.name,), notes, self._request.calibration is None
             )
         return self._calibration
+
+
+def _under_logical_names(path: Path, contract: Contract, folder: Path) -> Path:
+    """The samples under the names that all artifacts share, where their keys are tensors of the source."""
+    import numpy as np
+
+    from edgeconv.comparison.samples import load_samples, samples_sha256, save_samples
+
+    if path.suffix != ".npz":
+        return path
+    with np.load(path) as arrays:
+        if set(arrays.files) <= {spec.name for spec in contract.inputs}:
+            return path
+    named = folder / f"calibration-{samples_sha256(path)[:16]}.npz"
+    with explained_disk_errors(folder), temporary_beside(named) as fresh:
+        save_samples(fresh, load_samples(path, contract))
+        fresh.replace(named)
+    return named
 
 
 def _require_finite(path: Path, contract: Contract) -> None:
