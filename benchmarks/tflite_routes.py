@@ -237,6 +237,7 @@ def _verdict(verdict: Mapping[str, Any]) -> dict[str, Any]:
 
 def _clean(text: str, folder: Path) -> str:
     text = text.replace(str(folder), "…").replace(str(CORPUS), "corpus")
+    text = text.replace(tempfile.gettempdir(), "…").replace(str(PROJECT), "…")
     return " ".join(text.split())[:300]
 
 
