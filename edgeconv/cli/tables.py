@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.padding import Padding
@@ -34,7 +34,7 @@ def print_manifest(manifest: Manifest, folder: Path, *, quiet: bool, verbose: bo
     """
     console = _console()
     if not quiet and manifest.artifacts:
-        table = _table("artifact", "from", ">size", "gate", ">worst difference", ">seconds", ">peak MB")
+        table = _table("artifact", "from", ">size", "gate", ">max abs", ">seconds", ">peak MB")
         for record in manifest.artifacts:
             table.add_row(*_artifact_row(record))
         console.print(table)
@@ -256,8 +256,10 @@ def _ops(ops: Any, all_ops: bool) -> Text:
 
 def _table(*columns: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in columns:
-        table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left")
+    for number, column in enumerate(columns):
+        # On a narrow terminal the second column gives way, before names of files or numbers are cut.
+        justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
+        table.add_column(column.lstrip(">"), justify=justify, no_wrap=number != 1)
     return table
 
 
