@@ -185,3 +185,31 @@ def test_whatever_is_shown_is_printable(text: str) -> None:
     shown = plain(text)
     assert all(character == "\n" or character.isprintable() for character in shown)
     assert plain(shown) == shown
+
+
+@pytest.mark.parametrize("width", [70, 200])
+def test_names_of_files_and_numbers_are_whole_at_any_width(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(tables, "_console", lambda: Console(file=stream, width=width))
+    record = {
+        "id": "tflite.int16x8",
+        "format": "tflite",
+        "precision": "int16x8",
+        "path": "network.int16x8.tflite",
+        "sha256": "0",
+        "bytes": 1_234_567,
+        "from": "saved_model.fp32",
+        "conversion": "x",
+        "contract": {},
+        "seconds": 12.3,
+        "peak_rss_bytes": 1_234e6,
+        "gate": {"verdict": "pass", "reference": "saved_model.fp32"},
+    }
+    source = {"path": "network.keras", "format": "keras", "sha256": "0"}
+    manifest = Manifest.model_validate({"source": source, "artifacts": [record]})
+    tables.print_manifest(manifest, Path("out"), quiet=False)
+    row = stream.getvalue().splitlines()[1]
+    for shown in ("network.int16x8.tflite", "1.2 MB", "pass", "12.3", "1,234"):
+        assert shown in row

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
-from edgeconv.errors import ConversionError
+from edgeconv.errors import ConversionError, UsageError
 from edgeconv.execution import atomic
 
 
@@ -60,3 +61,40 @@ def test_a_really_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
         assert list(small.iterdir()) == []
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+def test_what_a_killed_writer_left_is_removed_and_what_a_live_one_writes_is_not(tmp_path: Path) -> None:
+    old = time.time() - 3600
+    left = tmp_path / ".net.fp32.ort.abcd1234"
+    left.mkdir()
+    (left / "net.fp32.ort").write_bytes(b"half")
+    text = tmp_path / ".manifest.json.abcd1234"
+    text.write_text("{")
+    mine = tmp_path / ".hidden-thing-of-the-user"
+    mine.write_text("x")
+    with atomic.temporary_beside(tmp_path / "net.fp16.onnx") as fresh:
+        fresh.write_text("being written")
+        for path in (left, text, mine, fresh.parent):
+            os.utime(path, (old, old))
+        atomic.remove_leftovers(tmp_path)
+        assert fresh.read_text() == "being written"
+        assert mine.exists()
+        assert not left.exists()
+        assert not text.exists()
+
+
+def test_young_leftovers_stay_as_their_writer_may_not_hold_them_yet(tmp_path: Path) -> None:
+    young = tmp_path / ".net.fp32.ort.abcd1234"
+    young.mkdir()
+    atomic.remove_leftovers(tmp_path)
+    assert young.exists()
+
+
+def test_a_folder_that_cannot_be_made_or_written_is_a_wrong_call(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UsageError, match="a file, not a folder"):
+        atomic.make_writable_folder(tmp_path / "file")
+    with pytest.raises(UsageError, match="cannot be written"):
+        atomic.make_writable_folder(tmp_path / "file" / "below")
+    atomic.make_writable_folder(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
