@@ -45,9 +45,13 @@ def convert(payload: Mapping[str, Any]) -> dict[str, Any]:
     if not destination.exists():
         raise ConversionError(f"{conversion.name} reported success but wrote nothing")
     part = format_named(conversion.target)
+    found = part.describe(destination).metadata.get("precision")
+    notes = list(result.notes)
+    if found == "fp32" and payload["precision"] != "fp32":
+        notes.append(f"nothing in the model could be narrowed to {payload['precision']}: the file is fp32")
     return {
         "contract": to_json(result.contract),
-        "notes": list(result.notes),
+        "notes": notes,
         "sha256": sha256_of(destination, part),
         "bytes": sum(file.stat().st_size for file in part.files(destination)),
     }

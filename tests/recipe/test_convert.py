@@ -147,3 +147,35 @@ def test_the_exit_code_says_the_worst(
 )
 def test_the_name_of_a_model_is_safe_in_files_and_shells(path: str, name: str) -> None:
     assert model_name(Path("/data") / path) == name
+
+
+def test_a_quantized_model_that_fails_on_made_up_inputs_asks_for_real_ones(net: Path, tmp_path: Path) -> None:
+    impossible = ("int8:sqnr=200",)
+    made_up = edgeconv.convert(net, "onnx:int8", output=tmp_path / "a", tolerance=impossible)
+    gate = made_up.artifact("onnx.int8").gate
+    assert gate.verdict == "fail"
+    assert "--calibration" in (gate.hint or "")
+    np.savez(tmp_path / "s.npz", image=np.random.default_rng(0).random((12, 8, 8, 1), dtype=np.float32))
+    real = edgeconv.convert(
+        net, "onnx:int8", output=tmp_path / "b", tolerance=impossible, calibration=tmp_path / "s.npz"
+    )
+    gate = real.artifact("onnx.int8").gate
+    assert gate.verdict == "fail"
+    assert "--calibration" not in (gate.hint or "")
+
+
+def test_a_file_in_which_nothing_could_be_narrowed_says_so(tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    onnx.save(model, tmp_path / "relu.onnx")
+    manifest = edgeconv.convert(tmp_path / "relu.onnx", "onnx:fp16", output=tmp_path / "out")
+    said = [note for artifact in manifest.artifacts for note in artifact.notes]
+    said += [failure.reason for failure in manifest.failures]
+    described = [
+        edgeconv.inspect(tmp_path / "out" / a.path).metadata["precision"] for a in manifest.artifacts
+    ]
+    assert described == ["fp16"] or any("narrow" in text or "fp16" in text for text in said)
