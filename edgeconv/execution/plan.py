@@ -98,7 +98,6 @@ class Plan:
         option_sha256: option to the hash of what its value points at (a builder's code, a checkpoint).
         probes: makes the inputs of the gates, once a contract is known.
         calibration: gives the calibration set for a contract; ``None`` never.
-        real_inputs: whether probes and calibration are the user's samples and not made up.
         notes: said to the user at the start.
     """
 
@@ -110,5 +109,4 @@ class Plan:
     probes: Callable[[Contract], InputSet]
     calibration: Callable[[Contract], InputSet]
     limits: Limits
-    real_inputs: bool = False
     notes: tuple[str, ...] = ()

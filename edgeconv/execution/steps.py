@@ -22,10 +22,6 @@ from edgeconv.formats.base import Artifact, Contract, contract_from_json, to_jso
 
 _CONVERT = "edgeconv.conversions.stage:convert"
 _GATE = "edgeconv.comparison.stage:gate"
-_GIVE_SAMPLES = (
-    "the inputs were made up, and a quantized model owes them nothing: give some of your own with"
-    " --calibration samples.npz"
-)
 _BASE_MEMORY = {"tensorflow": 800 << 20}
 _LIGHT_MEMORY = 300 << 20
 _DATA_HINT = (

@@ -72,7 +72,6 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
         probes=inputs.probes,
         calibration=inputs.calibration,
         limits=request.limits,
-        real_inputs=request.data is not None or request.calibration is not None,
     )
 
 
