@@ -128,7 +128,8 @@ async def _by_command(case: Case, folder: Path) -> dict[str, Any]:
         *command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
     )
     out, err = await process.communicate()
-    manifest = json.loads(out) if out.strip() else None
+    document = json.loads(out) if out.strip() else {}
+    manifest = document if "artifacts" in document else None  # else it is the error, which is on stderr too
     return {"exit_code": process.returncode, "manifest": manifest, "message": err.decode(errors="replace")}
 
 
@@ -220,7 +221,7 @@ def _outcome(name: str, case: Case, folder: Path, manifest: Any) -> dict[str, An
         "max_abs": max(numbers, default=None),
         "reason": _clean(gate.get("reason") or "", folder) or None,
         "hint": _clean(gate.get("hint") or "", folder) or None,
-        "notes": record["notes"],
+        "notes": [_clean(note, folder) for note in record["notes"]],
         "failures": failures,
     }
     if case.golden:
