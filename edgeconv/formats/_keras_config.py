@@ -41,9 +41,9 @@ class Layer:
         """The input shape with the batch dimension, where the configuration states one."""
         for key in ("batch_input_shape", "batch_shape"):
             if key in self.config:
-                return _shape(self.config[key])
+                return shape_of(self.config[key])
         if "input_shape" in self.config:
-            inner = _shape(self.config["input_shape"])
+            inner = shape_of(self.config["input_shape"])
             return None if inner is None else (None, *inner)
         return None
 
@@ -126,7 +126,7 @@ def config_findings(model: Mapping[str, Any], layers: tuple[Layer, ...]) -> tupl
 def _layers(model: Mapping[str, Any], prefix: str, trainable: bool, depth: int) -> Iterator[Layer]:
     if depth > _DEEPEST:
         raise ConfigError("its models are nested too deeply")
-    for entry in _entries(model):
+    for entry in entries_of(model):
         config = entry.get("config")
         config = config if isinstance(config, (dict, list)) else {}
         settings: dict[str, Any] = dict(config) if isinstance(config, dict) else {}
@@ -138,7 +138,7 @@ def _layers(model: Mapping[str, Any], prefix: str, trainable: bool, depth: int) 
         if registered:
             settings["__registered_name"] = registered
         yield Layer(f"{prefix}{name}", class_of(entry), _module(entry), own, settings)
-        if _is_model(entry):
+        if is_model(entry):
             yield from _layers(entry, f"{prefix}{name}/", own, depth + 1)
         elif isinstance(settings.get("layer"), dict):
             # A wrapper (TimeDistributed, Bidirectional): what it wraps is a layer of the model too.
@@ -146,7 +146,7 @@ def _layers(model: Mapping[str, Any], prefix: str, trainable: bool, depth: int) 
             yield from _layers(wrapped, f"{prefix}{name}/", own, depth + 1)
 
 
-def _entries(model: Mapping[str, Any]) -> list[dict[str, Any]]:
+def entries_of(model: Mapping[str, Any]) -> list[dict[str, Any]]:
     config = model.get("config")
     listed = (
         config if isinstance(config, list) else config.get("layers") if isinstance(config, dict) else None
@@ -158,7 +158,7 @@ def _entries(model: Mapping[str, Any]) -> list[dict[str, Any]]:
     return listed
 
 
-def _is_model(entry: Mapping[str, Any]) -> bool:
+def is_model(entry: Mapping[str, Any]) -> bool:
     config = entry.get("config")
     if isinstance(config, list):
         return class_of(entry) == "Sequential"
@@ -169,9 +169,9 @@ def _ends(model: Mapping[str, Any], depth: int) -> tuple[tuple[TensorSpec, ...],
     if depth > _DEEPEST:
         raise ConfigError("its models are nested too deeply")
     config = model.get("config")
-    entries = _entries(model)
+    entries = entries_of(model)
     if isinstance(config, dict) and "input_layers" in config and "output_layers" in config:
-        by_name = {_name(entry): entry for entry in entries}
+        by_name = {name_of(entry): entry for entry in entries}
         wanted, given = config["input_layers"], config["output_layers"]
         inputs = tuple(_input(by_name.get(name), name, depth) for name, _ in _references(wanted))
         outputs = tuple(
@@ -189,26 +189,26 @@ def _sequential_ends(
     model: Mapping[str, Any], entries: list[dict[str, Any]], depth: int
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     first, last = entries[0], entries[-1]
-    if _is_model(first):
+    if is_model(first):
         inputs, _ = _ends(first, depth + 1)
     else:
         shape = _layer(first).shape
         if shape is None:
             config = model.get("config")
             stated = config.get("build_input_shape") if isinstance(config, dict) else None
-            shape = _shape(stated) if stated is not None else _build_shape(model)
-        name = _name(first)
+            shape = shape_of(stated) if stated is not None else _build_shape(model)
+        name = name_of(first)
         dtype = _dtype(first)
         if class_of(first) == "Embedding" and shape is not None:
             dtype = "int32" if dtype.startswith("float") else dtype
         inputs = (TensorSpec(name if class_of(first) == "InputLayer" else f"{name}_input", dtype, shape),)
-    if _is_model(last):
+    if is_model(last):
         _, inner = _ends(last, depth + 1)
-        return inputs, tuple(TensorSpec(_name(last), spec.dtype, spec.shape) for spec in inner[:1])
+        return inputs, tuple(TensorSpec(name_of(last), spec.dtype, spec.shape) for spec in inner[:1])
     units = last.get("config", {}).get("units") if isinstance(last.get("config"), dict) else None
     flat = class_of(last) == "Dense" and isinstance(units, int) and len(entries) > 1
     shape = (None, units) if flat and _flat_before(entries) else None
-    return inputs, (TensorSpec(_name(last), _dtype(last), shape),)
+    return inputs, (TensorSpec(name_of(last), _dtype(last), shape),)
 
 
 def _flat_before(entries: list[dict[str, Any]]) -> bool:
@@ -233,7 +233,7 @@ def _flat_before(entries: list[dict[str, Any]]) -> bool:
 def _input(entry: Mapping[str, Any] | None, name: str, depth: int) -> TensorSpec:
     if entry is None:
         raise ConfigError(f"its input '{name}' is no layer of it")
-    if _is_model(entry):
+    if is_model(entry):
         inner, _ = _ends(entry, depth + 1)
         return (
             TensorSpec(name, inner[0].dtype, inner[0].shape) if inner else TensorSpec(name, "float32", None)
@@ -288,10 +288,10 @@ def _shallow(item: Any) -> bool:
 
 def _layer(entry: Mapping[str, Any]) -> Layer:
     config = entry.get("config")
-    return Layer(_name(entry), class_of(entry), None, True, config if isinstance(config, dict) else {})
+    return Layer(name_of(entry), class_of(entry), None, True, config if isinstance(config, dict) else {})
 
 
-def _name(entry: Mapping[str, Any]) -> str:
+def name_of(entry: Mapping[str, Any]) -> str:
     config = entry.get("config")
     name = entry.get("name") or (config.get("name") if isinstance(config, dict) else None)
     return name if isinstance(name, str) else class_of(entry)
@@ -310,10 +310,10 @@ def _dtype(entry: Mapping[str, Any] | None) -> str:
 
 def _build_shape(model: Mapping[str, Any]) -> Shape | None:
     build = model.get("build_config")
-    return _shape(build.get("input_shape")) if isinstance(build, dict) else None
+    return shape_of(build.get("input_shape")) if isinstance(build, dict) else None
 
 
-def _shape(value: Any) -> Shape | None:
+def shape_of(value: Any) -> Shape | None:
     if not isinstance(value, list) or not all(size is None or isinstance(size, int) for size in value):
         return None
     return tuple(value)

@@ -6,6 +6,7 @@ import mmap
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,9 @@ from edgeconv.formats._keras_config import (
     inputs_and_outputs,
     layers_of,
 )
+from edgeconv.formats._keras_macs import UnknownCostError, count_macs
 from edgeconv.formats._model_bytes import check_file
-from edgeconv.formats.base import Description, Signature
+from edgeconv.formats.base import Description, Finding, Signature, TensorSpec
 
 _NEWEST_KERAS = 3
 _WITH_STATISTICS = ("BatchNormalization", "Normalization", "SpectralNormalization")
@@ -75,6 +77,7 @@ class KerasFile:
                 why=str(error),
                 hint="save the model again with Keras",
             ) from error
+        macs, outputs, findings = _with_macs(model, outputs, findings)
         version = facts.get("keras_version")
         backend = facts.get("backend")
         kept = [weight for weight in weights if is_parameter(weight)]
@@ -86,6 +89,7 @@ class KerasFile:
             version=f"Keras {version}" if version else None,
             signatures=(Signature("default", inputs, outputs),) if inputs or outputs else (),
             parameters=sum(weight.elements for weight in kept),
+            macs=macs,
             ops=dict(sorted(Counter(layer.kind for layer in layers).items())),
             metadata={
                 "container": "zip" if packed else "hdf5",
@@ -208,6 +212,25 @@ def _zip_is_keras(path: Path, head: bytes) -> float:
     except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError, OverflowError):
         own = (METADATA.encode(), CONFIG.encode(), WEIGHTS.encode())
         return 0.5 if any(name in head[:512] for name in own) else 0.0
+
+
+def _with_macs(
+    model: Mapping[str, Any], outputs: tuple[TensorSpec, ...], findings: tuple[Finding, ...]
+) -> tuple[int | None, tuple[TensorSpec, ...], tuple[Finding, ...]]:
+    """Multiply-accumulates, the outputs with the shapes that were found on the way, and what is not known."""
+    try:
+        macs, shapes = count_macs(model)
+    except (UnknownCostError, ConfigError, TypeError, AttributeError, RecursionError) as error:
+        if any(finding.code in ("custom-layer", "untrusted-layer") for finding in findings):
+            return None, outputs, findings  # which says it already
+        unknown = Finding("macs-unknown", f"multiply-accumulates are not known: {error}")
+        return None, outputs, (*findings, unknown)
+    if len(shapes) == len(outputs):
+        outputs = tuple(
+            replace(spec, shape=(None, *shape)) if spec.shape is None else spec
+            for spec, shape in zip(outputs, shapes, strict=True)
+        )
+    return macs, outputs, findings
 
 
 def _layer_json(layer: Layer) -> dict[str, Any]:
