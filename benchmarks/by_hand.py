@@ -64,8 +64,7 @@ def main(saved_model: str, samples: str, out: Path) -> None:
     start = time.monotonic()
     inputs = [tensor.name for tensor in frozen.inputs]
     outputs = [tensor.name for tensor in frozen.outputs]
-    graph = tf2onnx.tfonnx.tf_optimize(inputs, outputs, graph_def)
-    model, _ = tf2onnx.convert.from_graph_def(graph, input_names=inputs, output_names=outputs, opset=15)
+    model, _ = tf2onnx.convert.from_graph_def(graph_def, input_names=inputs, output_names=outputs, opset=15)
     (out / "model.onnx").write_bytes(model.SerializeToString())
     timed("onnx fp32", start)
 
