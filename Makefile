@@ -1,11 +1,11 @@
 # Two commands do everything on a fresh machine with Python 3.11, pip and git: make demo, make test.
 
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-fast lint schema benchmarks clean
+.PHONY: demo test test-fast lint schema clean
 
 demo: $(READY)
 	$(BIN)/python examples/digits/demo.py

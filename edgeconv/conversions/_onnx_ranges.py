@@ -63,6 +63,8 @@ def _session(path: Path, tensors: Sequence[str], scratch: Path) -> Any:
     del model
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    # Other workers run beside this one: threads that wait must not keep the processor from them.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(str(measured), options, providers=["CPUExecutionProvider"])
 
 

@@ -26,7 +26,7 @@ CONVERSION = Conversion(
     target="saved_model",
     precisions=("fp32",),
     convert=convert,
-    preload=("tensorflow",),
+    preload=("tensorflow", "keras"),
     tools=("tensorflow", "keras", "tf_keras"),
     options=("trust",),
 )

@@ -33,6 +33,7 @@ class Stage:
         log: file that receives what the worker and the libraries in it print.
         memory_bytes: resident memory it is expected to need, for admission.
         priority: of two stages that wait, the higher one starts first.
+        background: nobody waits for it yet; it yields the processor to those that are waited for.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Stage:
     log: Path
     memory_bytes: int = 1 << 30
     priority: float = 0.0
+    background: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from edgeconv.formats.base import Artifact, Contract, contract_from_json, to_jso
 
 _CONVERT = "edgeconv.conversions.stage:convert"
 _GATE = "edgeconv.comparison.stage:gate"
-_BASE_MEMORY = {"tensorflow": 800 << 20}
+_TENSORFLOW_MEMORY = 800 << 20
 _LIGHT_MEMORY = 300 << 20
 _DATA_HINT = (
     "its inputs were made up, and it may take certain values only: give real ones with --data FILE.npz"
@@ -234,6 +234,7 @@ class Steps:
                     memory_bytes=self._memory(node.opener.preload, made),
                     # The gate of a leaf keeps nobody waiting but the end; that of the source all gates.
                     priority=node.priority / 2,
+                    background=True,
                 )
                 try:
                     await self._read_safely(made.artifact.path, _path(payload.get("reference_observation")))
@@ -267,7 +268,7 @@ class Steps:
 
     def _warm_what_follows(self, stage: Stage) -> None:
         """Start the other processes that workers come from while the first heavy one imports."""
-        if self._warmed or not any(module in _BASE_MEMORY for module in stage.preload):
+        if self._warmed or not _needs_tensorflow(stage.preload):
             return
         self._warmed = True
         for node in self.plan.nodes.values():
@@ -326,7 +327,7 @@ class Steps:
             raise BadInputsError(error) from error
 
     def _memory(self, preload: tuple[str, ...], source: Made) -> int:
-        base = max((_BASE_MEMORY.get(module, _LIGHT_MEMORY) for module in preload), default=_LIGHT_MEMORY)
+        base = _TENSORFLOW_MEMORY if _needs_tensorflow(preload) else _LIGHT_MEMORY
         return base + 6 * (source.bytes or _size(source.artifact.path))
 
 
@@ -356,6 +357,10 @@ def _with_kept_log(stage: Stage) -> Stage:
     with contextlib.suppress(OSError):
         stage.log.rename(kept)
     return dataclasses.replace(stage, log=kept)
+
+
+def _needs_tensorflow(preload: tuple[str, ...]) -> bool:
+    return any("tensorflow" in module for module in preload)
 
 
 def _path(text: Any) -> Path | None:

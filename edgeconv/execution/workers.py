@@ -24,6 +24,7 @@ from edgeconv.execution.atomic import no_space
 from edgeconv.execution.stage import Limits, Stage, StageResult
 
 _WATCH_SECONDS = 0.25
+_BACKGROUND_NICENESS = 5
 _LOG_TAIL_BYTES = 4000
 
 
@@ -121,11 +122,17 @@ class _Admission:
                 self._running.remove(stage)
             self._admit()
 
+    def _has_room(self, stage: Stage) -> bool:
+        """One more in the background than there are jobs: it takes only what the others leave."""
+        if stage.background:
+            return len(self._running) < self._jobs + (self._jobs > 1)
+        return sum(not other.background for other in self._running) < self._jobs
+
     def _admit(self) -> None:
         for entry in sorted(self._waiting, key=lambda e: (e[0], e[1])):
             _, _, stage, admitted = entry
             used = sum(other.memory_bytes for other in self._running)
-            fits = len(self._running) < self._jobs and used + stage.memory_bytes <= self._memory_bytes
+            fits = self._has_room(stage) and used + stage.memory_bytes <= self._memory_bytes
             if not (fits or not self._running):
                 continue
             self._waiting.remove(entry)
@@ -171,7 +178,12 @@ class _Zygote:
         theirs.close()
         reader, writer = await asyncio.open_connection(sock=ours, limit=1 << 20)
         self = cls(process, reader, writer, log)
-        ready = await reader.readline()
+        try:
+            ready = await reader.readline()
+        except asyncio.CancelledError:
+            process.kill()  # nobody will need it
+            process.wait()
+            raise
         if not ready:
             process.wait()
             raise UnavailableError(
@@ -192,6 +204,7 @@ class _Zygote:
                 "payload": stage.payload,
                 "log": str(stage.log),
                 "result": str(answer),
+                "nice": _BACKGROUND_NICENESS if stage.background else 0,
             }
         )
         watcher = asyncio.create_task(self._watch(number, limits))

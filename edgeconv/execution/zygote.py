@@ -1,8 +1,8 @@
 """The process that workers are forked from: imports the heavy modules once, then forks on request.
 
 Run as ``python -m edgeconv.execution.zygote SOCKET_FD MODULE…``. It speaks JSON lines over the inherited
-socket. A request is ``{"run": id, "call", "payload", "log", "result"}`` or ``{"kill": id}``; the answers
-are ``{"ready": seconds}`` once, then ``{"started": id, "pid"}`` and ``{"ended": id, "status",
+socket. A request is ``{"run": id, "call", "payload", "log", "result", "nice"}`` or ``{"kill": id}``; the
+answers are ``{"ready": seconds}`` once, then ``{"started": id, "pid"}`` and ``{"ended": id, "status",
 "peak_rss_bytes"}``. The result itself goes through the file ``result``, so that no answer can be torn.
 
 When the other end of the socket closes, however that came about, all workers are killed.
@@ -152,6 +152,7 @@ def _work(request: dict[str, Any]) -> None:
         os.dup2(nothing, 0)
         os.dup2(log, 1)
         os.dup2(log, 2)
+        os.nice(request.get("nice", 0))
         answer = perform(request["call"], request["payload"])
         target = Path(request["result"])
         partial = target.with_suffix(".partial")

@@ -19,6 +19,7 @@ from edgeconv.recipe.contracts import describe_source, source_contract
 from edgeconv.recipe.convert import convert
 from edgeconv.recipe.inputs import gate_tolerances, probes_for
 from edgeconv.recipe.loop import run_in_own_loop
+from edgeconv.recipe.preloading import worker_modules
 from edgeconv.recipe.request import ConversionRequest, Target
 from edgeconv.runtimes.registry import runtime_for
 
@@ -155,7 +156,7 @@ def _side(path: Path, request: ComparisonRequest, *, pinned: bool) -> _Side:
         Artifact(path.absolute(), part.name, precision, "", contract),
         description.metadata.get("input_ranges", {}),
         runtime.name,
-        runtime.preload,
+        worker_modules(runtime.preload),
         {name: value for name, value in options.items() if value is not None},
     )
 
@@ -231,6 +232,6 @@ def _locate_stage(payload: Mapping[str, Any], scratch: Path) -> Stage:
         name="locate the first diverging tensor",
         call=_LOCATE,
         payload=payload,
-        preload=runtime_for(payload["reference"]["format"]).preload,
+        preload=worker_modules(runtime_for(payload["reference"]["format"]).preload),
         log=scratch / "locate.log",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import tempfile
@@ -12,7 +13,7 @@ from typing import Any
 from edgeconv.errors import ExitCode, UsageError
 from edgeconv.execution.cache import Cache, default_folder
 from edgeconv.execution.events import Listener
-from edgeconv.execution.manifest import Manifest
+from edgeconv.execution.manifest import FILE_NAME, Manifest
 from edgeconv.execution.plan import Plan
 from edgeconv.execution.publish import Publisher
 from edgeconv.execution.run import Run
@@ -24,7 +25,9 @@ from edgeconv.recipe.fingerprints import option_sha256
 from edgeconv.recipe.inputs import InputMaker, gate_tolerances
 from edgeconv.recipe.loop import run_in_own_loop
 from edgeconv.recipe.planning import default_targets, plan_nodes
+from edgeconv.recipe.preloading import worker_modules
 from edgeconv.recipe.request import ConversionRequest
+from edgeconv.runtimes.registry import runtime_for
 
 
 def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
@@ -86,10 +89,19 @@ def convert(request: ConversionRequest, listener: Listener) -> tuple[Manifest, P
     """
     name = model_name(request.model)
     folder = request.output or Path(f"{name}.edgeconv")
+    part = identify(request.model)
     with _cache(request) as cache:
-        plan = make_plan(request, cache.inputs)
-        publisher = Publisher(folder, name, plan)
-        return run_in_own_loop(lambda: _carry_out(request, plan, publisher, cache, listener)), folder
+
+        async def work() -> Manifest:
+            async with WorkerPool(jobs=request.jobs, limits=request.limits) as pool:
+                if not (folder / FILE_NAME).exists():
+                    # Most likely there is work to do: TensorFlow is imported while the plan is made.
+                    pool.warm(worker_modules(runtime_for(part.name).preload))
+                plan = await asyncio.to_thread(make_plan, request, cache.inputs)
+                publisher = Publisher(folder, name, plan)
+                return await _carry_out(plan, publisher, cache, pool, listener)
+
+        return run_in_own_loop(work), folder
 
 
 def exit_code(manifest: Manifest) -> ExitCode:
@@ -116,15 +128,14 @@ def model_name(model: Path) -> str:
 
 
 async def _carry_out(
-    request: ConversionRequest, plan: Plan, publisher: Publisher, cache: Cache, listener: Listener
+    plan: Plan, publisher: Publisher, cache: Cache, pool: WorkerPool, listener: Listener
 ) -> Manifest:
-    async with WorkerPool(jobs=request.jobs, limits=request.limits) as pool:
-        run = Run(plan, cache, pool, listener, publisher.publish)
-        try:
-            await run.execute()
-        finally:
-            # Also after an interrupt or a defect: what was finished stays, and is said to be there.
-            manifest, _ = publisher.finish(run.failures, run.source_gate())
+    run = Run(plan, cache, pool, listener, publisher.publish)
+    try:
+        await run.execute()
+    finally:
+        # Also after an interrupt or a defect: what was finished stays, and is said to be there.
+        manifest, _ = publisher.finish(run.failures, run.source_gate())
     return manifest
 
 

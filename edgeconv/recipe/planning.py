@@ -13,6 +13,7 @@ from edgeconv.conversions.registry import conversions
 from edgeconv.errors import UnavailableError, UsageError
 from edgeconv.execution.plan import SOURCE, Attempt, Node, Opener
 from edgeconv.formats.registry import format_named
+from edgeconv.recipe.preloading import worker_modules
 from edgeconv.recipe.request import DEFAULT_TARGETS, Target
 from edgeconv.runtimes.registry import runtime_for
 
@@ -68,7 +69,7 @@ def plan_nodes(
         attempts = tuple(_attempt(way, place, source, options) for way in ways)
         nodes[identifier] = _node(place, attempts, tolerances, identifier)
         todo.extend((way.source, way.source_precision) for way in ways)
-    return _with_priorities(nodes)
+    return _with_priorities(_with_shared_processes(nodes))
 
 
 def _ways_out(source: Place, distances: Mapping[Place, float]) -> str:
@@ -141,6 +142,25 @@ def _node(
         opener=opener,
         tolerance=tolerances.get(place[1]),
     )
+
+
+def _with_shared_processes(nodes: dict[str, Node]) -> dict[str, Node]:
+    """The nodes with preferred steps that need TensorFlow naming the same modules: they share a process."""
+    preferred = [node.attempts[0].preload for node in nodes.values() if node.attempts]
+    openers = [node.opener.preload for node in nodes.values() if node.opener]
+    together = [*preferred, *openers]
+
+    def shared(node: Node) -> Node:
+        attempts = tuple(
+            dataclasses.replace(attempt, preload=worker_modules(attempt.preload, together))
+            for attempt in node.attempts
+        )
+        opener = node.opener and dataclasses.replace(
+            node.opener, preload=worker_modules(node.opener.preload, together)
+        )
+        return dataclasses.replace(node, attempts=attempts, opener=opener)
+
+    return {identifier: shared(node) for identifier, node in nodes.items()}
 
 
 def _with_priorities(nodes: dict[str, Node]) -> dict[str, Node]:

@@ -16,7 +16,7 @@ class KerasRuntime:
 
     name = "keras"
     formats = ("keras",)
-    preload = ("tensorflow",)
+    preload = ("tensorflow", "keras")
     tools = ("tensorflow", "keras", "tf_keras")
 
     def open(

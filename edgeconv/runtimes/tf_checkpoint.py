@@ -16,7 +16,7 @@ class CheckpointRuntime:
 
     name = "tf_checkpoint"
     formats = ("checkpoint",)
-    preload = ("tensorflow",)
+    preload = ("tensorflow", "keras")
     tools = ("tensorflow", "keras", "tf_keras")
 
     def open(
