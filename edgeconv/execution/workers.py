@@ -172,7 +172,7 @@ class _Zygote:
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
-                env=_environment(),
+                env=_environment(scratch),
                 start_new_session=True,  # Ctrl-C in a terminal is for the run alone
             )
         theirs.close()
@@ -267,10 +267,14 @@ class _Zygote:
             self.writer.write(json.dumps(message).encode() + b"\n")
 
 
-def _environment() -> dict[str, str]:
-    """The environment of workers: quiet libraries, reproducible hashing, no telemetry."""
+def _environment(scratch: Path) -> dict[str, str]:
+    """The environment of workers: quiet libraries, reproducible hashing, no telemetry.
+
+    Temporary files that the libraries leave behind go with ``scratch``: workers end without cleaning up.
+    """
     return {
         **os.environ,
+        "TMPDIR": str(scratch),
         "PYTHONHASHSEED": "0",
         "PYTHONUNBUFFERED": "1",
         "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -53,4 +54,8 @@ def eat(payload: dict[str, Any]) -> dict[str, Any]:
 def stamp(payload: dict[str, Any]) -> dict[str, Any]:
     start = time.monotonic()
     time.sleep(payload["seconds"])
-    return {"start": start, "end": time.monotonic(), "name": payload["name"]}
+    return {"start": start, "end": time.monotonic(), "name": payload["name"], "niceness": os.nice(0)}
+
+
+def leave_behind(payload: dict[str, Any]) -> dict[str, Any]:
+    return {"left": tempfile.mkdtemp()}

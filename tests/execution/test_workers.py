@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -214,3 +215,18 @@ print(run_one(stage(Path({str(tmp_path)!r}), "echo", n=5)).value["n"])
 def test_errors_are_edgeconv_errors(tmp_path: Path) -> None:
     (result,) = run_all([stage(tmp_path, "surprise")])
     assert isinstance(result, EdgeconvError)
+
+
+def test_temporary_files_that_a_library_leaves_go_with_the_pool(tmp_path: Path) -> None:
+    left = Path(run_one(stage(tmp_path, "leave_behind")).value["left"])
+    assert not left.exists()
+    assert not left.parent.exists()
+
+
+def test_in_the_background_one_more_runs_beside_and_it_yields(tmp_path: Path) -> None:
+    stages = [stage(tmp_path, "stamp", seconds=1.5, name=n) for n in range(2)]
+    stages += [replace(stage(tmp_path, "stamp", seconds=0.1, name=n), background=True) for n in (2, 3)]
+    results = {r.value["name"]: r.value for r in run_all(stages, jobs=2) if isinstance(r, StageResult)}
+    assert results[2]["start"] < results[0]["end"]
+    assert results[3]["start"] >= results[2]["end"]
+    assert [results[n]["niceness"] for n in range(3)] == [os.nice(0), os.nice(0), os.nice(0) + 5]
