@@ -95,7 +95,14 @@ def difference(reference: Array, candidate: Array) -> Array:
         with np.errstate(over="ignore"):
             larger = np.where(reference >= candidate, _modular(reference), _modular(candidate))
             smaller = np.where(reference >= candidate, _modular(candidate), _modular(reference))
-            return np.asarray(larger - smaller).astype(np.float64)
+            distance = np.asarray(larger - smaller)
+        error = distance.astype(np.float64)
+        # From a negative number to the end of uint64 is more than 64 bits hold: Python's integers do.
+        far = ((reference < 0) | (candidate < 0)) & (reference != candidate) & (distance < larger)
+        far &= (reference >= 0) | (candidate >= 0)
+        for index in map(tuple, np.argwhere(far)):
+            error[index] = float(abs(int(reference[index]) - int(candidate[index])))
+        return error
     with np.errstate(invalid="ignore", over="ignore"):
         one, two = wide(reference), wide(candidate)
         error = np.asarray(np.abs(two - one))

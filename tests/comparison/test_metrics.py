@@ -68,6 +68,12 @@ def test_integer_differences_are_exact_for_any_widths(
     assert found[0] == float(abs(a - b))
 
 
+@pytest.mark.parametrize("low", [-1, -(2**63)])
+def test_a_distance_of_more_than_64_bits_does_not_wrap_around(low: int) -> None:
+    found = difference(np.array([low, 5]), np.array([2**64 - 1, 7], np.uint64))
+    assert found.tolist() == [float(2**64 - 1 - low), 2.0]
+
+
 def test_nothing_is_broadcast() -> None:
     with pytest.raises(ValueError, match="shapes differ"):
         measure(np.zeros((1, 4)), np.zeros((1, 4, 1)))
