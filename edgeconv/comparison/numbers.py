@@ -227,7 +227,7 @@ def _below_resolution(
         return None
     known = step
     if known <= 0.0 and _is_distribution(reference):
-        known = 1 / 256
+        known = 1 / 256 if tolerance.precision == "int8" else 1 / 32768
     if known <= 0.0 or _largest(one) > known or _largest(two - one) > known:
         return None
     return Finding(
