@@ -578,26 +578,3 @@ def test_a_file_of_100_mb_takes_less_than_half_a_second_and_no_tensorflow(tmp_pa
     assert answer == [1.0, 25_000_000, []]
     # CPU seconds, because the machine may be busy with other tests.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.6
-
-
-@pytest.mark.parametrize("zero", [("uint8", 128, [-1.28, 1.27]), ("int8", 0, [-1.28, 1.27])])
-def test_the_range_of_a_float_input_that_is_quantized_at_once_is_said(
-    tmp_path: Path, zero: tuple[str, int, list[float]]
-) -> None:
-    dtype, point, expected = zero
-    kind = {"uint8": TensorProto.UINT8, "int8": TensorProto.INT8}[dtype]
-    graph = helper.make_graph(
-        [
-            helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0]),
-            helper.make_node("QuantizeLinear", ["t", "s", "z"], ["q"]),
-            helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
-        ],
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [3, 2])],
-        [helper.make_tensor("s", TensorProto.FLOAT, [], [0.01]), helper.make_tensor("z", kind, [], [point])],
-    )
-    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 15)])
-    path = tmp_path / "m.onnx"
-    path.write_bytes(model.SerializeToString())
-    assert FORMAT.describe(path).metadata["input_ranges"]["x"] == pytest.approx(expected)
