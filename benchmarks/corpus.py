@@ -147,7 +147,7 @@ async def _in_pool(case: Case, folder: Path, pool: Any) -> dict[str, Any]:
             publisher = Publisher(folder, model_name(request.model), plan)
             run = Run(plan, cache, pool, lambda event: None, publisher.publish)
             await run.execute()
-            manifest, _ = publisher.finish(run.failures, run.source_gate())
+            manifest = publisher.finish(run.failures, run.source_gate())
     except EdgeconvError as error:
         message = f"error: {error}" + (f"\n  → {error.hint}" if error.hint else "")
         return {"exit_code": int(error.exit_code), "manifest": None, "message": message}

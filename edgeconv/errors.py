@@ -88,9 +88,3 @@ class ConversionError(EdgeconvError):
     """A converter refused, crashed, ran out of time or memory, or wrote something unusable."""
 
     exit_code = ExitCode.CONVERSION_FAILED
-
-
-class InterruptedRunError(EdgeconvError):
-    """The run was interrupted; what was finished stays and the same command goes on."""
-
-    exit_code = ExitCode.INTERRUPTED

@@ -24,10 +24,6 @@ GAP = 30.0
 """Ratio of magnitudes that parts channels into groups: 500 pixels and scores of 1 are 500 apart."""
 MOST_CHANNELS = 4096
 MOST_ITEMS = 16
-UNIT_RANGE = 1.5
-"""Up to this magnitude an output is taken for one of fixed range (softmax, sigmoid, tanh, normalised
-boxes), whose quantization step is that of the range and not of the values."""
-UNIT_STEP = 1 / 128
 STUCK_SHARE = 0.05
 """Share of elements with one and the same value from which on they are looked at by themselves."""
 STUCK_RATIO = 4.0

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeconv.execution.stage import Limits
 from edgeconv.formats.base import Artifact, Contract
 
 SOURCE = "source"
@@ -98,7 +97,6 @@ class Plan:
         option_sha256: option to the hash of what its value points at (a builder's code, a checkpoint).
         probes: makes the inputs of the gates, once a contract is known.
         calibration: gives the calibration set for a contract; ``None`` never.
-        notes: said to the user at the start.
     """
 
     source: Artifact
@@ -108,5 +106,3 @@ class Plan:
     option_sha256: Mapping[str, str]
     probes: Callable[[Contract], InputSet]
     calibration: Callable[[Contract], InputSet]
-    limits: Limits
-    notes: tuple[str, ...] = ()

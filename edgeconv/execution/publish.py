@@ -86,12 +86,12 @@ class Publisher:
             }
         )
 
-    def finish(self, failures: list[Failure], seen: Gated | None) -> tuple[Manifest, Manifest]:
+    def finish(self, failures: list[Failure], seen: Gated | None) -> Manifest:
         """Write failures and manifest; ``seen`` is what running the source took.
 
         Returns:
-            The manifest of this run alone, and the one written, which also has what earlier runs on the
-            same source left in the folder.
+            The manifest of this run alone; the one written also has what earlier runs on the same source
+            left in the folder.
         """
         wait(self._placing)
         self._hands.shutdown()
@@ -114,7 +114,7 @@ class Publisher:
             )
             whole = mine.model_copy(update={"artifacts": [*mine.artifacts, *self._kept(mine)]})
             write_manifest(self._folder, whole)
-        return mine, whole
+        return mine
 
     def _way(self, record: ArtifactRecord) -> list[tuple[str, str]]:
         """Formats and precisions from the source to an artifact: sorts each behind what it is made from."""

@@ -43,12 +43,10 @@ class Run:
     def __post_init__(self) -> None:
         self._steps = Steps(self.plan, self.cache, self.pool, self.listener)
 
-    async def execute(self) -> list[Settled]:
-        """Make and prove everything; returns each node that was reached, predecessors first."""
+    async def execute(self) -> None:
+        """Make and prove everything; each node goes to :attr:`on_settled` when it is settled."""
         for identifier in self.plan.wanted:
             self.listener(Event("planned", identifier))
-        for note in self.plan.notes:
-            self.listener(Event("note", text=note))
         wanted = [self._state(identifier).settled for identifier in self.plan.wanted]
         try:
             await asyncio.gather(*(task for task in wanted if task is not None))
@@ -58,7 +56,6 @@ class Run:
             raise bad.error from bad
         finally:
             await self._stop()
-        return await self.reached()
 
     async def _stop(self) -> None:
         """End what is still under way: after an interrupt or a full disk nobody waits for it."""
@@ -67,28 +64,6 @@ class Run:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def reached(self) -> list[Settled]:
-        """All nodes that are settled by now, predecessors first."""
-        done = [
-            state.settled.result()
-            for identifier, state in self._states.items()
-            if identifier != SOURCE
-            and state.settled is not None
-            and state.settled.done()
-            and not state.settled.cancelled()
-            and state.settled.exception() is None
-        ]
-        depth = {settled.node.id: self._depth(settled) for settled in done}
-        return sorted(done, key=lambda s: (depth[s.node.id], s.node.id))
-
-    def _depth(self, settled: Settled) -> int:
-        depth, attempt = 0, settled.made.attempt if settled.made else None
-        while attempt is not None and attempt.source != SOURCE:
-            depth += 1
-            made = self._states[attempt.source].made
-            attempt = made.result().attempt if made.done() and made.exception() is None else None
-        return depth
 
     def _state(self, identifier: str) -> _State:
         if identifier not in self._states:

@@ -228,18 +228,6 @@ class GraphView:
             counts["PartitionedCall" if node.op in self.functions else node.op] += 1
         return dict(sorted(counts.items()))
 
-    def resolve_constant(self, name: str) -> Any | None:
-        """The ``Const`` node behind ``name`` through identities; ``None`` if there is none."""
-        for _ in range(64):
-            node = self.nodes.get(name)
-            if node is None or node.op == "Const":
-                return node
-            sources = self.data_inputs(name)
-            if node.op not in _PASS_THROUGH or not sources:
-                return None
-            name = sources[0][0]
-        return None
-
     def output_count(self, name: str) -> int:
         """Number of outputs of a node as far as it can be known without TensorFlow; at least 1."""
         return max(1, len(output_dtypes(self.nodes[name])))

@@ -15,7 +15,6 @@ from edgeconv.formats.base import Finding, Shape, TensorSpec
 
 _DEEPEST = 64
 """Models nested deeper than this are refused, so that a hostile file cannot exhaust the stack."""
-_MODEL_CLASSES = frozenset({"Functional", "Model", "Sequential"})
 
 
 @dataclass(frozen=True, slots=True)

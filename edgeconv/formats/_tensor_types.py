@@ -70,12 +70,6 @@ def dtype_name(number: int) -> str:
     return _NAMES.get(base, f"dtype {number}")
 
 
-def dtype_bytes(name: str) -> int | None:
-    """Bytes of one element in a checkpoint; ``None`` for strings, resources and variants."""
-    bits = _BITS.get(name)
-    return None if bits is None else bits // 8
-
-
 def shape_of(proto: Any) -> Shape | None:
     """The shape that a ``TensorShapeProto`` states; ``None`` where the rank is unknown."""
     if proto.unknown_rank:

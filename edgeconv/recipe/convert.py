@@ -74,7 +74,6 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
         option_sha256=option_sha256(options),
         probes=inputs.probes,
         calibration=inputs.calibration,
-        limits=request.limits,
     )
 
 
@@ -135,7 +134,7 @@ async def _carry_out(
         await run.execute()
     finally:
         # Also after an interrupt or a defect: what was finished stays, and is said to be there.
-        manifest, _ = publisher.finish(run.failures, run.source_gate())
+        manifest = publisher.finish(run.failures, run.source_gate())
     return manifest
 
 
