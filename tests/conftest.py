@@ -64,7 +64,7 @@ def edgeconv(tmp_path: Path) -> Callable[..., Ran]:
             env={**os.environ, **(env or {})},
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=timeout,
         )
         return Ran(ran.returncode, ran.stdout, ran.stderr)
 
