@@ -6,20 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgeconv.conversions._graph_editing import (
+from edgeconv.conversions._variable_folding import VARIABLE_OPS, fold_variables
+from edgeconv.conversions._variable_values import stored_keys
+from edgeconv.errors import ConversionError, UsageError
+from edgeconv.formats.base import Contract, TensorSpec
+from edgeconv.formats.graph_reading import pruned, reachable, split_reference
+from edgeconv.runtimes._programs import identifier
+from edgeconv.runtimes._tensorflow import as_conversion_error, refuse_untrusted, shape_of, shape_text
+from edgeconv.surgery.graph_editing import (
     CALLS,
     check_known_ops,
     clean,
     inlined,
     join_reference,
 )
-from edgeconv.conversions._variable_folding import VARIABLE_OPS, fold_variables
-from edgeconv.conversions._variable_values import stored_keys
-from edgeconv.errors import ConversionError, UsageError
-from edgeconv.formats.base import Contract, TensorSpec
-from edgeconv.runtimes._graph_reading import pruned, reachable, split_reference
-from edgeconv.runtimes._programs import identifier
-from edgeconv.runtimes._tensorflow import as_conversion_error, refuse_untrusted, shape_of, shape_text
 
 PLACEHOLDERS = ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")
 _SILENT = ("Assert", "Print", "PrintV2", "NoOp", "DisableCopyOnRead", "VarIsInitializedOp", "ScalarSummary",

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgeconv.conversions._graph_editing import BRANCHES, CALLS, LOOPS
 from edgeconv.errors import ConversionError
-from edgeconv.runtimes._graph_reading import split_reference
+from edgeconv.formats.graph_reading import split_reference
+from edgeconv.surgery.graph_editing import BRANCHES, CALLS, LOOPS
 
 VARIABLE_OPS = ("VarHandleOp", "VariableV2", "Variable")
 _PASSING = {

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeconv.errors import ConversionError, EdgeconvError, InvalidModelError
-from edgeconv.runtimes._graph_reading import split_reference
+from edgeconv.formats.graph_reading import split_reference
 from edgeconv.runtimes._saved_model_reading import variables_prefix
 from edgeconv.runtimes._tensorflow import as_conversion_error
 

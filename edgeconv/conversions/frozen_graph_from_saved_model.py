@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any
 
 from edgeconv.conversions._freezing import freeze
-from edgeconv.conversions._graph_writing import write_graph
 from edgeconv.conversions._variable_values import VariableValues
 from edgeconv.conversions.base import Conversion, ConversionJob, ConversionResult
 from edgeconv.formats._saved_model_files import find_saved_model
 from edgeconv.runtimes._saved_model_reading import choose_graph, contract_in, read_saved_model
+from edgeconv.surgery.graph_writing import write_graph
 
 
 def convert(job: ConversionJob) -> ConversionResult:

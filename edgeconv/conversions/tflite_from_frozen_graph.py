@@ -14,7 +14,7 @@ from edgeconv.conversions._tflite_converter import Source, array_name, convert_t
 from edgeconv.conversions.base import Conversion, ConversionJob, ConversionResult
 from edgeconv.errors import ConversionError, UsageError
 from edgeconv.formats.base import Contract
-from edgeconv.runtimes._graph_reading import all_nodes
+from edgeconv.formats.graph_reading import all_nodes
 from edgeconv.runtimes.tensorflow_graph import read_graph
 
 _LOST_OUTPUT = ("Graph does not contain node", "Invalid output index")

@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgeconv.conversions._graph_editing import check_known_ops
 from edgeconv.conversions._tflite_converter import SIGNATURE, Source, convert_to_tflite
 from edgeconv.conversions.base import Conversion, ConversionJob, ConversionResult
 from edgeconv.errors import ConversionError
@@ -18,6 +17,7 @@ from edgeconv.formats.base import Contract
 from edgeconv.runtimes._programs import identifier
 from edgeconv.runtimes._saved_model_reading import choose_graph, contract_in, nodes_run, read_saved_model
 from edgeconv.runtimes._tensorflow import as_conversion_error, refuse_untrusted, shape_of
+from edgeconv.surgery.graph_editing import check_known_ops
 
 
 def convert(job: ConversionJob) -> ConversionResult:

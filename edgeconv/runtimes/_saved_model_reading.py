@@ -9,8 +9,8 @@ from typing import Any
 from edgeconv.errors import InvalidModelError, UsageError
 from edgeconv.formats._saved_model_files import find_saved_model
 from edgeconv.formats.base import Contract, TensorSpec
+from edgeconv.formats.graph_reading import all_nodes, pruned, split_reference
 from edgeconv.formats.saved_model import choose_meta_graph
-from edgeconv.runtimes._graph_reading import all_nodes, pruned, split_reference
 from edgeconv.runtimes._tensorflow import dtype_name, shape_of
 
 _PREFERRED_SIGNATURES = ("serving_default", "predict", "serving")

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeconv.errors import InvalidModelError, UsageError
 from edgeconv.formats.base import Contract
-from edgeconv.runtimes._graph_reading import all_nodes
+from edgeconv.formats.graph_reading import all_nodes
 from edgeconv.runtimes._tensorflow import (
     GraphSession,
     as_conversion_error,

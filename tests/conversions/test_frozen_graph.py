@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv.conversions._graph_writing import _varint
 from edgeconv.conversions.base import ConversionJob, ConversionResult
 from edgeconv.conversions.frozen_graph_from_saved_model import CONVERSION
 from edgeconv.errors import ConversionError, InvalidModelError, UntrustedModelError, UsageError
 from edgeconv.formats.base import Artifact, Contract, TensorSpec
 from edgeconv.runtimes.tensorflow_graph import RUNTIME, read_graph
 from edgeconv.runtimes.tensorflow_saved_model import RUNTIME as SOURCE_RUNTIME
+from edgeconv.surgery.graph_writing import _varint
 
 
 def freeze(
@@ -330,12 +330,12 @@ def test_above_two_gigabytes_is_said_before_it_is_read(
 ) -> None:
     import tensorflow as tf
 
-    from edgeconv.conversions import _graph_writing
+    from edgeconv.surgery import graph_writing
 
     folder = save_module(
         tmp_path / "m", lambda m, x: {"y": x + m.v}, vector(), v=tf.Variable([1.0, 2.0, 3.0])
     )
-    monkeypatch.setattr(_graph_writing, "PROTO_LIMIT", 100)
+    monkeypatch.setattr(graph_writing, "PROTO_LIMIT", 100)
     with pytest.raises(ConversionError, match="2 GB"):
         freeze(folder, tmp_path)
 

@@ -40,10 +40,8 @@ def reachable(graph_def: Any, roots: Iterable[str]) -> set[str]:
 
 def pruned(graph_def: Any, roots: Iterable[str], keep: Iterable[str] = ()) -> Any:
     """A GraphDef of the nodes that ``roots`` need, of ``keep``, and of the functions that these call."""
-    from tensorflow.core.framework import graph_pb2
-
     needed = reachable(graph_def, roots) | set(keep)
-    result = graph_pb2.GraphDef()
+    result = type(graph_def)()
     result.versions.CopyFrom(graph_def.versions)
     result.node.extend(node for node in graph_def.node if node.name in needed)
     library = {function.signature.name: function for function in graph_def.library.function}

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from edgeconv.errors import ConversionError
-from edgeconv.runtimes._graph_reading import all_nodes
+from edgeconv.formats.graph_reading import all_nodes
 
 CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 BRANCHES = frozenset({"If", "StatelessIf", "Case", "StatelessCase"})
