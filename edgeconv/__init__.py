@@ -66,6 +66,9 @@ def convert(
     tolerance: str | Sequence[str] = (),
     checkpoint: AnyPath | None = None,
     model_builder: str | None = None,
+    custom_objects: str | None = None,
+    config: AnyPath | None = None,
+    keras_backend: str | None = None,
     trust: bool = False,
     jobs: int | None = None,
     seed: int = 0,
@@ -84,6 +87,7 @@ def convert(
         signature, tags: which callable of a SavedModel.
         tolerance: as ``--tolerance`` takes it.
         checkpoint, model_builder: what a checkpoint needs; see ``--model-builder``.
+        custom_objects, config, keras_backend: what a Keras file may need; see ``--custom-objects``.
         trust: allow the model to run code and to touch files that it names.
         jobs: workers at the same time.
         seed: of the probes.
@@ -118,6 +122,9 @@ def convert(
             tolerance=(tolerance,) if isinstance(tolerance, str) else tuple(tolerance),
             checkpoint=_path(checkpoint),
             model_builder=model_builder,
+            custom_objects=custom_objects,
+            config=_path(config),
+            keras_backend=keras_backend,
             trust=trust,
             jobs=jobs,
             seed=seed,
@@ -151,7 +158,8 @@ def compare(
         output_map, input_map: reference name to candidate name, where names do not tell.
         seed: of the probes.
         locate: also find the first tensor that diverges.
-        options: what opening a source needs: ``signature``, ``tags``, ``model_builder``, ``trust``.
+        options: what opening a source needs: ``signature``, ``tags``, ``model_builder``,
+            ``custom_objects``, ``trust``.
 
     Raises:
         edgeconv.errors.UsageError: the call is wrong, or the mapping of names is ambiguous.

@@ -42,6 +42,11 @@ from edgeconv.cli.options import PATH, common, example, print_json
     help="Tolerance, as in 'int8:sqnr=15' or '1e-3'.",
 )
 @click.option("--model-builder", metavar="MODULE:FUNCTION", help="Function that builds a checkpoint's model.")
+@click.option(
+    "--custom-objects",
+    metavar="MODULE|FILE.py",
+    help="Module with the custom layers and functions of a Keras model; it is imported, so trust it.",
+)
 @click.option("--trust", is_flag=True, help="Allow the models to run code and to touch files.")
 @click.option("--seed", type=int, default=0, help="Seed of the probes.  [0]")
 @common
@@ -57,6 +62,7 @@ def command(
     tags: str | None,
     tolerance: tuple[str, ...],
     model_builder: str | None,
+    custom_objects: str | None,
     trust: bool,
     seed: int,
     as_json: bool,
@@ -82,6 +88,7 @@ def command(
                 "signature": signature,
                 "tags": tags.split(",") if tags is not None else None,
                 "model_builder": model_builder,
+                "custom_objects": custom_objects,
                 "trust": trust or None,
             },
             seed=seed,

@@ -43,6 +43,19 @@ from edgeconv.cli.options import PATH, common, example, print_json
 )
 @click.option("--model-builder", metavar="MODULE:FUNCTION", help="Function that builds a checkpoint's model.")
 @click.option("--checkpoint", type=PATH, help="Checkpoint with the weights of MODEL.")
+@click.option(
+    "--custom-objects",
+    metavar="MODULE|FILE.py",
+    help="Module with the custom layers and functions of a Keras model; it is imported, so trust it.",
+)
+@click.option(
+    "--config", type=PATH, help="Architecture (Keras JSON or YAML) that weights alone belong to."
+)
+@click.option(
+    "--keras-backend",
+    type=click.Choice(["tensorflow", "theano", "cntk"]),
+    help="Backend an old Keras file was trained with, where the file does not say.",
+)
 @click.option("--trust", is_flag=True, help="Allow the model to run code and to touch files that it names.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Workers at the same time.  [number of cores]")
 @click.option("--seed", type=int, default=0, help="Seed of the probes.  [0]")
@@ -73,6 +86,9 @@ def command(
     tolerance: tuple[str, ...],
     model_builder: str | None,
     checkpoint: Path | None,
+    custom_objects: str | None,
+    config: Path | None,
+    keras_backend: str | None,
     trust: bool,
     jobs: int | None,
     seed: int,
@@ -104,6 +120,9 @@ def command(
         tolerance=tolerance,
         checkpoint=checkpoint,
         model_builder=model_builder,
+        custom_objects=custom_objects,
+        config=config,
+        keras_backend=keras_backend,
         trust=trust,
         jobs=jobs,
         seed=seed,

@@ -35,7 +35,8 @@ class ComparisonRequest:
         reference, candidate: the two artifacts.
         data: samples in place of seeded probes.
         output_map, input_map: reference name to candidate name.
-        options: what is needed to open either (``signature``, ``tags``, ``model_builder``, ``trust``).
+        options: what is needed to open either (``signature``, ``tags``, ``model_builder``,
+            ``custom_objects``, ``trust``).
         locate: whether to find the first tensor that diverges.
     """
 
@@ -213,6 +214,7 @@ def _visible(request: ComparisonRequest, scratch: Path) -> dict[str, Any] | None
             signature=options.get("signature"),
             tags=tuple(options["tags"]) if "tags" in options else None,
             model_builder=options.get("model_builder"),
+            custom_objects=options.get("custom_objects"),
             trust=bool(options.get("trust")),
         ),
         lambda event: None,

@@ -154,5 +154,8 @@ def _options(request: ConversionRequest, signature: str | None) -> dict[str, Any
         "trust": True if request.trust else None,
         "checkpoint": str(request.checkpoint.absolute()) if request.checkpoint else None,
         "model_builder": request.model_builder,
+        "custom_objects": request.custom_objects,
+        "config": str(request.config.absolute()) if request.config else None,
+        "keras_backend": request.keras_backend,
     }
     return {name: value for name, value in options.items() if value is not None}

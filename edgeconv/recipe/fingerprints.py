@@ -18,11 +18,17 @@ def option_sha256(options: Mapping[str, Any]) -> dict[str, str]:
 
     Args:
         options: the user's options by name; ``model_builder`` is ``MODULE:FUNCTION`` or
-            ``FILE.py:FUNCTION``, ``checkpoint`` a checkpoint.
+            ``FILE.py:FUNCTION``, ``custom_objects`` a module or a file, ``config`` a file, ``checkpoint`` a
+            checkpoint.
     """
     hashes: dict[str, str] = {}
     if builder := options.get("model_builder"):
         hashes["model_builder"] = _code_beside(_file_of(str(builder)))
+    if module := options.get("custom_objects"):
+        hashes["custom_objects"] = _code_beside(_file_of(f"{module}:"))
+    if config := options.get("config"):
+        path = Path(str(config))
+        hashes["config"] = file_sha256(path) if path.is_file() else "not found"
     if checkpoint := options.get("checkpoint"):
         path = Path(str(checkpoint))
         try:

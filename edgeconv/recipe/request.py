@@ -43,6 +43,11 @@ class ConversionRequest:
         shapes: input name to the shape that is pinned.
         inputs, outputs: tensors where the graph begins and ends; empty to take what the model says.
         tolerance: texts as in ``--tolerance``.
+        checkpoint: with the weights of the model.
+        model_builder: ``MODULE:FUNCTION`` that builds the model of a checkpoint or of weights alone.
+        custom_objects: module or ``FILE.py`` with the custom layers and functions of a Keras model.
+        config: the architecture of weights alone, as Keras writes it in JSON or YAML.
+        keras_backend: what an old Keras file was trained with, where it does not say.
         use_cache: whether finished work of earlier runs may be used and kept.
     """
 
@@ -59,6 +64,9 @@ class ConversionRequest:
     tolerance: tuple[str, ...] = ()
     checkpoint: Path | None = None
     model_builder: str | None = None
+    custom_objects: str | None = None
+    config: Path | None = None
+    keras_backend: str | None = None
     trust: bool = False
     jobs: int | None = None
     seed: int = 0
