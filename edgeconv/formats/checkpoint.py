@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from edgeconv.formats._graph_findings import graph_findings
 from edgeconv.formats._graph_view import GraphView, tensor_node
 from edgeconv.formats._graph_vocabulary import in_training_scope
 from edgeconv.formats._model_bytes import read_file, total_size
+from edgeconv.formats._session_bundle import session_bundle_signatures
 from edgeconv.formats._sstable import is_table
 from edgeconv.formats._tensor_bundle import (
     OBJECT_GRAPH_KEY,
@@ -26,10 +27,17 @@ from edgeconv.formats._tensor_bundle import (
 from edgeconv.formats._tensor_types import FLOATS, elements
 from edgeconv.formats._tensorflow_protos import parse_binary, parse_text, tensorflow_protos
 from edgeconv.formats._wire import looks_like_meta_graph, text_begins_with
-from edgeconv.formats.base import Candidate, Description, Finding
-from edgeconv.formats.graph_candidates import RIVAL_SCORE, candidate_inputs, candidate_outputs
+from edgeconv.formats.base import Candidate, Contract, Description, Finding, Signature
+from edgeconv.formats.graph_candidates import (
+    RIVAL_SCORE,
+    candidate_inputs,
+    candidate_outputs,
+    contract_for_graph,
+)
 
 _META_FIELDS = ("meta_info_def", "graph_def", "saver_def")
+SHADOW = "/ExponentialMovingAverage"
+"""What TensorFlow 1 appends to the name of a variable for the moving average of its values."""
 _SLOT = "/.OPTIMIZER_SLOT/"
 _NOT_MODEL = frozenset(
     {
@@ -100,7 +108,8 @@ class Checkpoint:
         variables = list_variables(path, files=files, index=index)
         kind = "tf1-v1" if index is None else "tf1-v2" if graph is None else "tf2-object"
         meta_graph = read_meta_graph(files.meta) if files.meta is not None else None
-        candidates, graph_notes, operations = _graph(meta_graph)
+        signatures = meta_graph_signatures(meta_graph) if meta_graph is not None else ()
+        candidates, graph_notes, operations = _graph(meta_graph, signatures)
         model = model_variables(variables, graph)
         metadata: dict[str, Any] = {
             "kind": kind,
@@ -119,12 +128,27 @@ class Checkpoint:
             bytes=total_size(self.files(path)),
             producer=meta_graph_producer(meta_graph) if meta_graph is not None else None,
             version={"tf1-v1": "V1", "tf1-v2": "V2, by name", "tf2-object": "V2, by object"}[kind],
+            signatures=signatures,
             candidates=candidates,
             parameters=sum(elements(v.shape) or 0 for v in model),
             ops=operations,
             metadata=metadata,
-            findings=(*_findings(kind, files, path), *graph_notes),
+            findings=(*_findings(kind, files, path), *_moving_averages(variables), *graph_notes),
         )
+
+    def contract(
+        self, path: Path, inputs: Sequence[str] | None, outputs: Sequence[str] | None
+    ) -> Contract | None:
+        """The contract of the graph beside the values; ``None`` where there is none to tell.
+
+        Raises:
+            UsageError: see :func:`edgeconv.formats.graph_candidates.contract_for_graph`.
+            InvalidModelError: a file is missing, truncated or corrupt.
+        """
+        files = checkpoint_files(path)
+        if files.meta is None or (files.index is not None and read_object_graph(read_index(files.index))):
+            return None
+        return contract_for_graph(read_meta_graph(files.meta).graph_def, inputs, outputs)
 
     def files(self, path: Path) -> list[Path]:
         """Index and shards, or tables, the graph, and the state file where that named it."""
@@ -208,6 +232,19 @@ def read_meta_graph(path: Path) -> Any:
     return (parse_text if text else parse_binary)(kind, data, path, "checkpoint's graph")
 
 
+def meta_graph_signatures(meta_graph: Any) -> tuple[Signature, ...]:
+    """The signatures that a ``MetaGraphDef`` states, also in the way of session bundles."""
+    from edgeconv.formats.saved_model import signatures_of  # that module knows this one
+
+    return signatures_of(meta_graph) or session_bundle_signatures(meta_graph, GraphView(meta_graph.graph_def))
+
+
+def shadows(names: Iterable[str]) -> dict[str, str]:
+    """Names of variables to the names of their moving averages, where both are among ``names``."""
+    known = set(names)
+    return {name: name + SHADOW for name in known if name + SHADOW in known}
+
+
 def meta_graph_producer(meta_graph: Any) -> str | None:
     """``TensorFlow 1.13.1 (v1.13.1-0-g…)`` as the metagraph says it; ``None`` if it does not."""
     info = meta_graph.meta_info_def
@@ -218,16 +255,24 @@ def meta_graph_producer(meta_graph: Any) -> str | None:
     return f"TensorFlow {info.tensorflow_version}{git}"
 
 
-def _graph(meta_graph: Any | None) -> tuple[tuple[Candidate, ...], tuple[Finding, ...], dict[str, int]]:
+def _graph(
+    meta_graph: Any | None, signatures: Sequence[Signature]
+) -> tuple[tuple[Candidate, ...], tuple[Finding, ...], dict[str, int]]:
     if meta_graph is None:
         return (), (), {}
     view = GraphView(meta_graph.graph_def)
-    inputs = candidate_inputs(meta_graph.graph_def)
-    outputs = candidate_outputs(meta_graph.graph_def)
-    likely = [tensor_node(c.tensor.inner_name)[0] for c in outputs if c.score >= RIVAL_SCORE]
+    inputs = candidate_inputs(meta_graph.graph_def) if not signatures else ()
+    outputs = candidate_outputs(meta_graph.graph_def) if not signatures else ()
+    stated = [spec.inner_name for signature in signatures for spec in signature.outputs]
+    likely = [
+        tensor_node(name)[0]
+        for name in (*stated, *(c.tensor.inner_name for c in outputs if c.score >= RIVAL_SCORE))
+    ]
     running = view.upstream(likely) if likely else {n for n in view.nodes if not in_training_scope(n)}
     ordered = [name for name in view.nodes if name in running]
-    return (*inputs, *outputs), graph_findings(view, ordered), view.operations(ordered)
+    # That the variables have no values in the graph is no finding: they are in the checkpoint.
+    findings = tuple(f for f in graph_findings(view, ordered) if f.code != "not-frozen")
+    return (*inputs, *outputs), findings, view.operations(ordered)
 
 
 def _objects(graph: Any | None) -> list[str]:
@@ -260,10 +305,26 @@ def _findings(kind: str, files: CheckpointFiles, path: Path) -> list[Finding]:
             Finding(
                 "no-graph",
                 f"there is no '{files.prefix.name}.meta' beside it, so the graph of these values is missing",
-                hint="copy the '.meta' file too, or say how it is built: --model-builder MODULE:FUNCTION",
+                hint="copy the '.meta' file too, name a file that has the graph with --graph FILE, or say "
+                "how it is built: --model-builder MODULE:FUNCTION",
             )
         )
     return found
+
+
+def _moving_averages(variables: Sequence[CheckpointVariable]) -> list[Finding]:
+    found = sorted(shadows(variable.name for variable in variables))
+    if not found:
+        return []
+    return [
+        Finding(
+            "moving-averages",
+            f"the checkpoint has moving averages of {len(found)} variables: {', '.join(found[:3])}"
+            f"{' …' if len(found) > 3 else ''}",
+            where=f"{found[0]}{SHADOW}",
+            hint="many models are meant to be used with them: --moving-averages takes them",
+        )
+    ]
 
 
 FORMAT = Checkpoint()

@@ -18,8 +18,12 @@ _DEFAULT_SIGNATURE = "serving_default"
 class StatesContract(Protocol):
     """A format whose files name no inputs and outputs of their own, but whose graph tells."""
 
-    def contract(self, path: Path, inputs: Sequence[str] | None, outputs: Sequence[str] | None) -> Contract:
+    def contract(
+        self, path: Path, inputs: Sequence[str] | None, outputs: Sequence[str] | None
+    ) -> Contract | None:
         """The contract between the named tensors, or the unambiguous candidates where none are named.
+
+        ``None`` where there is no graph that tells (a checkpoint without one).
 
         Raises:
             UsageError: a name that is not there (the nearest are named), or an ambiguous choice.
@@ -135,7 +139,12 @@ def _stated(
 ) -> Contract | None:
     if description.signatures:
         contract = contract_of(_choose_signature(description, signature))
-        return _subset(contract, inputs, outputs)
+        try:
+            return _subset(contract, inputs, outputs)
+        except UsageError:
+            # What the signature does not name may be a tensor of the graph.
+            if signature is not None or not isinstance(part, StatesContract):
+                raise
     if isinstance(part, StatesContract):
         return part.contract(Path(description.path), list(inputs) or None, list(outputs) or None)
     return None
