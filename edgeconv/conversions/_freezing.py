@@ -1,41 +1,27 @@
-"""From the graph of a SavedModel to a frozen one: select, inline, fold variables, tidy, check."""
+"""From a graph as training left it to a frozen one: inline, cut, rewrite to inference, fold, check.
+
+The same for the graph of a SavedModel, of a checkpoint and of a GraphDef that somebody gave; only where the
+values of variables come from differs, and that is nobody's business here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
+from edgeconv.conversions._freezing_editor import PLACEHOLDERS, WRITES, Editor, node_of
 from edgeconv.conversions._variable_folding import VARIABLE_OPS, fold_variables
 from edgeconv.conversions._variable_values import stored_keys
-from edgeconv.errors import ConversionError, UsageError
-from edgeconv.formats.base import Contract, TensorSpec
+from edgeconv.errors import ConversionError
+from edgeconv.formats.base import Contract
 from edgeconv.formats.graph_reading import pruned, reachable, split_reference
-from edgeconv.runtimes._programs import identifier
-from edgeconv.runtimes._tensorflow import as_conversion_error, refuse_untrusted, shape_of, shape_text
-from edgeconv.surgery.graph_editing import (
-    CALLS,
-    check_known_ops,
-    clean,
-    inlined,
-    join_reference,
-)
-
-PLACEHOLDERS = ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")
-_SILENT = ("Assert", "Print", "PrintV2", "NoOp", "DisableCopyOnRead", "VarIsInitializedOp", "ScalarSummary",
-           "HistogramSummary", "MergeSummary", "ImageSummary")  # fmt: skip
-_WRITES = (
-    "Assign",
-    "AssignVariableOp",
-    "AssignAdd",
-    "AssignSub",
-    "AssignAddVariableOp",
-    "AssignSubVariableOp",
-)
-
-
-_FRAMES = ("Switch", "RefSwitch", "Merge", "RefMerge", "Enter", "RefEnter")
-_TRAINING = ("ResourceApply", "ResourceSparseApply", "Apply", "SparseApply")
+from edgeconv.runtimes._tensorflow import as_conversion_error, refuse_untrusted, shape_text
+from edgeconv.surgery.changes import Change, Replaced
+from edgeconv.surgery.graph import Graph, Value, full
+from edgeconv.surgery.graph_editing import CALLS, check_known_ops, clean, inlined
+from edgeconv.surgery.inference import to_inference
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +29,14 @@ class FrozenGraph:
     """A frozen graph that lacks only the values of its constants.
 
     Attributes:
-        graph_def: the GraphDef; nodes named as ``variables`` are Const without a value.
+        graph_def: the GraphDef; nodes named as ``variables`` or in ``values`` are Const without a value.
         variables: NodeDefs of the variables that these constants stand for.
         keys: variable node to its key in the checkpoint.
         contract: ``tensor`` of its inputs and outputs are endpoints of ``graph_def``.
         notes: what a person should know.
+        changes: what the rewrites to inference did; their tensors are endpoints of the source's graph, or of
+            that graph with its calls inlined.
+        values: constants of the source that were left out of the graph, by node.
     """
 
     graph_def: Any
@@ -55,47 +44,74 @@ class FrozenGraph:
     keys: Mapping[str, str]
     contract: Contract
     notes: tuple[str, ...]
+    changes: tuple[Change, ...] = ()
+    values: Mapping[str, Value] = field(default_factory=dict)
 
 
-def freeze(meta_graph: Any, contract: Contract, path: str, options: Mapping[str, Any]) -> FrozenGraph:
-    """Freeze what ``contract`` names in ``meta_graph``.
+def bare(graph_def: Any) -> Any:
+    """A GraphDef as :func:`freeze` takes it: a meta graph without signatures and without a saver."""
+    return SimpleNamespace(
+        graph_def=graph_def, signature_def={}, saver_def=SimpleNamespace(restore_op_name="")
+    )
+
+
+def freeze(
+    meta_graph: Any,
+    contract: Contract,
+    path: str,
+    options: Mapping[str, Any],
+    values: Mapping[str, Value] | None = None,
+) -> FrozenGraph:
+    """Freeze what ``contract`` names in ``meta_graph``, whose GraphDef is used up.
+
+    Args:
+        meta_graph: a ``MetaGraphDef``, or what :func:`bare` makes of a GraphDef.
+        contract: the inputs, which stay inputs whatever they are, and the outputs.
+        path: of the model, for errors.
+        options: the user's options.
+        values: constants that were left out of the graph, by node.
 
     Raises:
         UsageError: a tensor of the contract is not in the graph.
         UntrustedModelError: what is needed runs Python or touches files.
-        ConversionError: custom ops, tables, iterators, queues, inputs that nobody declared, or variables
-            that inference changes; names the node and the way out.
+        ConversionError: custom ops, tables, iterators, queues, inputs that nobody declared, variables that
+            inference changes, or a training graph that lacks what inference needs; names the node and the
+            way out.
     """
-    import tensorflow as tf
-
     graph_def = meta_graph.graph_def
     names = {node.name for node in graph_def.node}
     restore = meta_graph.saver_def.restore_op_name
-    roots = {_node(spec) for spec in (*contract.outputs, *contract.inputs)} & names
+    roots = {node_of(spec) for spec in (*contract.outputs, *contract.inputs)} & names
     signature = meta_graph.signature_def.get(contract.signature or "")
     if signature is not None:
         # Tensors inside functions have names only once their function is inlined, from its call on.
         roots |= {split_reference(info.name)[0] for info in signature.outputs.values()} & names
-    check_known_ops(pruned(graph_def, roots), path)
-    graph_def = pruned(graph_def, [*roots, restore] if restore in names else roots)
-    clean(graph_def)
-    calls = {node.name for node in graph_def.node if node.op in CALLS}
-    try:
-        graph_def = inlined(graph_def, [*sorted(roots), *([restore] if restore in names else [])])
-    except (tf.errors.OpError, ValueError) as error:
-        raise as_conversion_error(
-            error, "TensorFlow cannot inline the functions of the model", path
-        ) from error
+    graph_def, calls = _without_calls(graph_def, sorted(roots), restore if restore in names else None, path)
     keys = stored_keys(graph_def)
     clean(graph_def)
-    editor = _Editor(graph_def, path)
+    editor = Editor(graph_def, path)
+    original = {spec.name: spec.inner_name for spec in contract.inputs}
     contract = editor.cut(contract, meta_graph, calls)
-    graph_def = pruned(graph_def, [_node(s) for s in contract.outputs], [_node(s) for s in contract.inputs])
-    needed = {node.name for node in graph_def.node}
-    defaulted = [f"'{n}' keeps its default, as it is no input" for n in editor.defaulted if n in needed]
-    tidier = _Editor(graph_def, path)
+    graph = Graph(
+        graph_def,
+        outputs=[spec.inner_name for spec in contract.outputs],
+        inputs=[spec.inner_name for spec in contract.inputs],
+        values=values,
+        path=path,
+    )
+    changes = to_inference(graph)
+    outputs = zip(contract.outputs, graph.outputs, strict=True)
+    contract = replace(
+        contract, outputs=tuple(replace(spec, tensor=full(reference)) for spec, reference in outputs)
+    )
+    defaulted = Editor(graph_def, path).fix_defaults(contract)
+    graph_def = _needed(graph_def, contract)
+    check_known_ops(graph_def, path)
+    left = {node.name for node in graph_def.node}
+    notes = [*editor.notes, *(f"'{n}' keeps its default, as it is no input" for n in defaulted if n in left)]
+    tidier = Editor(graph_def, path)
     tidier.drop_side_effects()
-    graph_def = pruned(graph_def, [_node(s) for s in contract.outputs], [_node(s) for s in contract.inputs])
+    graph_def = _needed(graph_def, contract)
     refuse_untrusted(graph_def.node, path, options)
     _check_state(graph_def, path)
     _check_inputs(graph_def, contract, path)
@@ -106,252 +122,69 @@ def freeze(meta_graph: Any, contract: Contract, path: str, options: Mapping[str,
             f"the graph calls the function {error}, which it does not have", where=path
         ) from error
     _bypass_reads(graph_def, contract)
-    graph_def = pruned(graph_def, [_node(s) for s in contract.outputs], [_node(s) for s in contract.inputs])
+    graph_def = _needed(graph_def, contract)
     left = {node.name for node in graph_def.node}
-    notes = (*editor.notes, *defaulted, *tidier.notes)
-    return FrozenGraph(graph_def, tuple(v for v in variables if v.name in left), keys, contract, notes)
+    fresh = {full(spec.inner_name): full(original[spec.name]) for spec in contract.inputs}
+    return FrozenGraph(
+        graph_def,
+        tuple(v for v in variables if v.name in left),
+        keys,
+        contract,
+        (*notes, *tidier.notes),
+        tuple(_in_source(change, fresh) for change in changes),
+        {name: value for name, value in graph.values.items() if name in left},
+    )
 
 
-class _Editor:
-    """Edits one main graph in place."""
+def _without_calls(
+    graph_def: Any, roots: list[str], restore: str | None, path: str
+) -> tuple[Any, set[str]]:
+    """The graph with calls inlined, and the names of the nodes that called.
 
-    def __init__(self, graph_def: Any, path: str) -> None:
-        self.graph_def = graph_def
-        self.path = path
-        self.nodes = {node.name: node for node in graph_def.node}
-        self.notes: list[str] = []
-        self.defaulted: list[str] = []
-        self._conditional: set[str] = set()
+    Nothing beside the way to the outputs may be lost where it tells something: which variables hold moving
+    statistics is known from the ops that update them.
+    """
+    import tensorflow as tf
 
-    def cut(self, contract: Contract, meta_graph: Any, calls: set[str]) -> Contract:
-        """Give inputs placeholders of their own name and shape, and outputs nodes; as the contract says."""
-        prefix = f"{contract.signature}_"
-        for spec in (*contract.inputs, *contract.outputs):
-            if _node(spec) not in self.nodes:
-                raise UsageError(
-                    f"there is no tensor '{spec.inner_name}'",
-                    where=self.path,
-                    hint="'edgeconv inspect --ops' lists what there is; names inside functions begin with "
-                    "the name of the call",
-                )
-        self._bypass_inlining()
-        outputs = []
-        for spec in contract.outputs:
-            node, port = split_reference(spec.inner_name)
-            source = self._through(node, port or 0)
-            if node in calls or self.nodes[node].op == "IdentityN":
-                fresh = self._free(identifier(spec.name))
-                self._add(fresh, "Identity", [source], self._dtype(spec, meta_graph))
-                outputs.append(replace(spec, tensor=f"{fresh}:0"))
-            else:
-                outputs.append(replace(spec, tensor=f"{node}:{port or 0}"))
-        inputs = []
-        originals: dict[str, str] = {}
-        for spec in contract.inputs:
-            node, port = split_reference(spec.inner_name)
-            fresh = node
-            if spec.inner_name in originals:
-                fresh = self._free(identifier(spec.name))
-                self._add(fresh, "Placeholder", [], self._dtype(spec, meta_graph))
-                inputs.append(self._make_placeholder(fresh, spec))
-                self.notes.append(
-                    f"the inputs '{originals[spec.inner_name]}' and '{spec.name}' are one tensor: "
-                    f"'{originals[spec.inner_name]}' is the one that counts"
-                )
-                continue
-            originals[spec.inner_name] = spec.name
-            if self.nodes[node].op not in PLACEHOLDERS:
-                fresh = self._free(identifier(spec.name))
-                self._redirect(node, port or 0, fresh)
-                self.notes.append(f"cut at '{node}:{port or 0}': the input '{spec.name}' goes in there")
-                self._add(fresh, "Placeholder", [], self._dtype(spec, meta_graph))
-            elif node.startswith(prefix) and node[len(prefix) :] not in self.nodes and node != prefix:
-                fresh = node[len(prefix) :]
-                self._redirect(node, None, fresh)
-                self.nodes[fresh] = self.nodes.pop(node)
-                self.nodes[fresh].name = fresh
-            inputs.append(self._make_placeholder(fresh, spec))
-            outputs = [
-                replace(o, tensor=f"{fresh}:0")
-                if split_reference(o.inner_name)[0] == node and fresh != node
-                else o
-                for o in outputs
-            ]
-        declared = {_node(spec) for spec in inputs}
-        for node in self.graph_def.node:
-            if node.op == "PlaceholderWithDefault" and node.name not in declared:
-                # Nobody feeds it, so it is its default.
-                dtype = node.attr["dtype"].type
-                node.op = "Identity"
-                node.attr.clear()
-                node.attr["T"].type = dtype
-                self.defaulted.append(node.name)
-        return replace(contract, inputs=tuple(inputs), outputs=tuple(outputs))
+    if not graph_def.library.function:
+        return graph_def, set()
+    kept = roots if restore is None else [*roots, restore]
+    restoring = set() if restore is None else reachable(graph_def, [restore])
+    if not any(node.op in WRITES and node.name not in restoring for node in graph_def.node):
+        graph_def = pruned(graph_def, kept)
+    check_known_ops(pruned(graph_def, kept), path)
+    clean(graph_def)
+    calls = {node.name for node in graph_def.node if node.op in CALLS}
+    try:
+        return inlined(graph_def, kept), calls
+    except (tf.errors.OpError, ValueError) as error:
+        raise as_conversion_error(
+            error, "TensorFlow cannot inline the functions of the model", path
+        ) from error
 
-    def drop_side_effects(self) -> None:
-        """Take away what only warns, prints or counts: it computes no output."""
-        for node in self.graph_def.node:
-            if node.op in ("Print", "CheckNumerics", "CheckNumericsV2"):
-                dtype = node.attr["T"].type
-                kept = [node.input[0], *(i for i in node.input if i.startswith("^"))]
-                node.op = "Identity"
-                node.attr.clear()
-                node.attr["T"].type = dtype
-                del node.input[:]
-                node.input.extend(kept)
-        dropped: set[str] = set()
-        self._conditional = self._find_conditional()
-        for node in self.graph_def.node:
-            inputs: list[str] = []
-            for reference in node.input:
-                for kept_reference in self._kept(reference, dropped, set()):
-                    if kept_reference not in inputs or not kept_reference.startswith("^"):
-                        inputs.append(kept_reference)
-            if inputs != list(node.input):
-                del node.input[:]
-                node.input.extend(inputs)
-        written = {
-            self._variable(self.nodes[name]): name for name in dropped if self.nodes[name].op in _WRITES
-        }
-        for variable, name in sorted(written.items()):
-            self.notes.append(
-                f"'{name}' writes '{variable}' at each inference; "
-                "a frozen graph always starts from the stored value"
-            )
 
-    def _kept(self, reference: str, dropped: set[str], seen: set[str]) -> list[str]:
-        """A control input as what is left of it; data inputs stay as they are."""
-        name, port = split_reference(reference)
-        if port is not None or name not in self.nodes:
-            return [reference]
-        node = self.nodes[name]
-        if name in seen:
-            return []
-        seen.add(name)
-        if node.op in _SILENT:
-            controls = [i for i in node.input if i.startswith("^")]
-            return [kept for control in controls for kept in self._kept(control, dropped, seen)]
-        if node.op.startswith(_TRAINING):
-            raise ConversionError(
-                f"the op {node.op} ('{node.name}') trains the model whenever it is run",
-                where=self.path,
-                why="the outputs come with a step of an optimiser",
-                hint="choose a signature for inference with --signature, or other outputs with --outputs",
-            )
-        if node.op in _WRITES and not self._read_later(node):
-            dropped.add(name)
-            return []
-        if node.op not in _WRITES and name not in self._conditional:
-            # Without effects, and run in any case: what is left of the edge is nothing.
-            return []
-        return [reference]
+def _needed(graph_def: Any, contract: Contract) -> Any:
+    return pruned(graph_def, _nodes(contract.outputs), _nodes(contract.inputs))
 
-    def _find_conditional(self) -> set[str]:
-        """Nodes that are run or not, or repeatedly, by the switches and frames of TensorFlow 1."""
-        consumers: dict[str, list[str]] = {}
-        for node in self.graph_def.node:
-            for reference in node.input:
-                consumers.setdefault(split_reference(reference)[0], []).append(node.name)
-        found: set[str] = set()
-        stack = [n.name for n in self.graph_def.node if n.op in _FRAMES]
-        while stack:
-            name = stack.pop()
-            if name not in found:
-                found.add(name)
-                stack.extend(consumers.get(name, ()))
-        return found
 
-    def _read_later(self, write: Any) -> bool:
-        variable = self._variable(write)
-        for node in self.graph_def.node:
-            if node.op in ("ReadVariableOp", "Identity", "ResourceGather") and node.input:
-                if self._variable(node) != variable:
-                    continue
-                if write.name in reachable(self.graph_def, [node.name]):
-                    return True
-        return False
+def _nodes(specs: Iterable[Any]) -> list[str]:
+    return [node_of(spec) for spec in specs]
 
-    def _variable(self, node: Any) -> str:
-        name, _ = split_reference(node.input[0])
-        while name in self.nodes and self.nodes[name].op in ("Identity", "Enter", "RefIdentity"):
-            name, _ = split_reference(self.nodes[name].input[0])
-        return name
 
-    def _bypass_inlining(self) -> None:
-        """Connect straight what inlining connected by chains of Identity."""
-        for node in self.graph_def.node:
-            inputs = []
-            for reference in node.input:
-                name, port = split_reference(reference)
-                inputs.append(reference if port is None else self._through(name, port))
-            if inputs != list(node.input):
-                del node.input[:]
-                node.input.extend(inputs)
+def _in_source(change: Change, fresh: Mapping[str, str]) -> Change:
+    """The change with tensors of the source where it names the inputs that took their places."""
 
-    def _through(self, name: str, port: int) -> str:
-        while name in self.nodes:
-            node = self.nodes[name]
-            made = name.startswith("Func/") and node.op == "Identity"
-            if not made and node.op != "IdentityN":
-                break
-            inner, inner_port = split_reference(node.input[port if node.op == "IdentityN" else 0])
-            if inner_port is None:
-                break
-            name, port = inner, inner_port
-        return join_reference(name, port)
+    def told(item: Replaced) -> Replaced:
+        inputs = tuple(fresh.get(full(reference), full(reference)) for reference in item.inputs)
+        return replace(item, tensor=full(item.tensor), inputs=inputs)
 
-    def _redirect(self, name: str, port: int | None, fresh: str) -> None:
-        """Let all consumers of ``name:port`` (of all ports and control where None) read ``fresh``."""
-        for node in self.graph_def.node:
-            for index, reference in enumerate(node.input):
-                source, source_port = split_reference(reference)
-                if source == name and (port is None or source_port == port):
-                    node.input[index] = join_reference(fresh, source_port if port is None else 0)
-
-    def _add(self, name: str, op: str, inputs: list[str], dtype: int) -> None:
-        node = self.graph_def.node.add(name=name, op=op)
-        node.input.extend(inputs)
-        node.attr["T" if op == "Identity" else "dtype"].type = dtype
-        self.nodes[name] = node
-
-    def _make_placeholder(self, name: str, spec: TensorSpec) -> TensorSpec:
-        node = self.nodes[name]
-        dtype = node.attr["dtype"].type
-        known = shape_of(node.attr["shape"].shape) if "shape" in node.attr else None
-        sizes = known if spec.shape is None else spec.shape
-        node.op = "Placeholder"
-        del node.input[:]
-        node.attr.clear()
-        node.attr["dtype"].type = dtype % 100
-        shape = node.attr["shape"].shape
-        shape.SetInParent()
-        if sizes is None:
-            shape.unknown_rank = True
-        for size in sizes or ():
-            shape.dim.add(size=-1 if size is None else size)
-        return replace(spec, shape=sizes, tensor=f"{name}:0")
-
-    def _dtype(self, spec: TensorSpec, meta_graph: Any) -> int:
-        import tensorflow as tf
-
-        for signature in meta_graph.signature_def.values():
-            for info in (*signature.outputs.values(), *signature.inputs.values()):
-                if info.name == spec.inner_name:
-                    return int(info.dtype) % 100
-        return int(tf.as_dtype(spec.dtype).as_datatype_enum)
-
-    def _free(self, name: str) -> str:
-        fresh, number = name, 1
-        while fresh in self.nodes:
-            fresh = f"{name}_{number}"
-            number += 1
-        return fresh
+    return replace(change, replaced=tuple(told(item) for item in change.replaced))
 
 
 def _bypass_reads(graph_def: Any, contract: Contract) -> None:
     """Let consumers read constants themselves where an Identity was only the reading of a variable."""
     nodes = {node.name: node for node in graph_def.node}
-    kept = {_node(spec) for spec in contract.outputs}
+    kept = {node_of(spec) for spec in contract.outputs}
     reads = {
         node.name: node.input[0]
         for node in graph_def.node
@@ -368,7 +201,7 @@ def _bypass_reads(graph_def: Any, contract: Contract) -> None:
 
 
 def _check_inputs(graph_def: Any, contract: Contract, path: str) -> None:
-    declared = {_node(spec) for spec in contract.inputs}
+    declared = {node_of(spec) for spec in contract.inputs}
     for node in graph_def.node:
         if node.op in PLACEHOLDERS and node.name not in declared:
             raise ConversionError(
@@ -409,7 +242,3 @@ def _check_state(graph_def: Any, path: str) -> None:
                 why="lookup tables, iterators and queues are filled outside of the graph",
                 hint="convert to TFLite straight from the SavedModel, or cut behind it with --inputs TENSOR",
             )
-
-
-def _node(spec: TensorSpec) -> str:
-    return split_reference(spec.inner_name)[0]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeconv.formats.base import Artifact, Contract
+from edgeconv.surgery.changes import Change
 
 PRECISIONS = ("fp32", "fp16", "dynamic", "int8", "int16x8")
 """Known precisions, from widest to narrowest; see ``docs/architecture.md`` for what each means."""
@@ -44,10 +45,13 @@ class ConversionResult:
         contract: of the new artifact: the logical names, order and shapes of the source's contract,
             with ``tensor``, ``dtype`` and ``quantization`` as they are in the new file.
         notes: repairs made and things a person should know, one sentence each.
+        changes: what rewrites did to the graph. Their messages are shown as notes; the tensors that they
+            replaced are replaced in the source too when it is run as the reference of the gate.
     """
 
     contract: Contract
     notes: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,8 @@ class Conversion:
         tools: distributions whose versions decide the outcome; part of the cache key.
         options: names of the user's options that decide the outcome; part of the cache key.
         needs_calibration: precisions that need samples.
+        source_kinds: which kinds of the source format it takes, as the description's ``metadata['kind']``
+            has them (a checkpoint of TensorFlow 1 has a graph, one of TensorFlow 2 a builder); empty for all.
     """
 
     name: str
@@ -80,3 +86,4 @@ class Conversion:
     tools: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     needs_calibration: tuple[str, ...] = ()
+    source_kinds: tuple[str, ...] = ()

@@ -6,15 +6,12 @@ belongs to which variable, and the values go from the checkpoint to the file one
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
 from edgeconv.conversions._freezing import freeze
+from edgeconv.conversions._frozen_writing import write_frozen
 from edgeconv.conversions._variable_values import VariableValues
 from edgeconv.conversions.base import Conversion, ConversionJob, ConversionResult
 from edgeconv.formats._saved_model_files import find_saved_model
 from edgeconv.runtimes._saved_model_reading import choose_graph, contract_in, read_saved_model
-from edgeconv.surgery.graph_writing import write_graph
 
 
 def convert(job: ConversionJob) -> ConversionResult:
@@ -32,25 +29,7 @@ def convert(job: ConversionJob) -> ConversionResult:
         find_saved_model(job.source.path).folder, frozen.keys, list(graph.meta_info_def.tags)
     )
     del proto, graph
-    try:
-        write_graph(
-            frozen.graph_def,
-            job.destination,
-            {node.name: partial(values.get, node) for node in frozen.variables},
-            sum(_bytes(node) for node in frozen.variables),
-            path,
-        )
-    finally:
-        values.close()
-    return ConversionResult(frozen.contract, frozen.notes)
-
-
-def _bytes(variable: Any) -> int:
-    import tensorflow as tf
-
-    shape = tf.TensorShape(variable.attr["shape"].shape)
-    count = shape.num_elements()
-    return 0 if count is None else int(count) * int(tf.as_dtype(variable.attr["dtype"].type % 100).size)
+    return write_frozen(frozen, values, job.destination, path)
 
 
 CONVERSION = Conversion(

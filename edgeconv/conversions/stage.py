@@ -11,6 +11,7 @@ from edgeconv.conversions.registry import conversion_named
 from edgeconv.errors import ConversionError
 from edgeconv.formats.base import Artifact, contract_from_json, to_json
 from edgeconv.formats.registry import format_named, sha256_of
+from edgeconv.surgery.changes import messages
 
 
 def convert(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -21,7 +22,9 @@ def convert(payload: Mapping[str, Any]) -> dict[str, Any]:
             ``precision``, ``scratch``, ``calibration`` (path or null), ``options``.
 
     Returns:
-        ``contract``, ``notes``, and ``sha256`` and ``bytes`` of what was written.
+        ``contract``, ``notes`` (those of the changes among them), ``replaced`` (tensors of the source that
+        compute something else now, see ``edgeconv.surgery.changes``), and ``sha256`` and ``bytes`` of what
+        was written.
     """
     source = payload["source"]
     conversion = conversion_named(payload["conversion"], source["precision"], payload["precision"])
@@ -46,12 +49,13 @@ def convert(payload: Mapping[str, Any]) -> dict[str, Any]:
         raise ConversionError(f"{conversion.name} reported success but wrote nothing")
     part = format_named(conversion.target)
     found = part.describe(destination).metadata.get("precision")
-    notes = list(result.notes)
+    notes = [*result.notes, *messages(result.changes)]
     if found == "fp32" and payload["precision"] != "fp32":
         notes.append(f"nothing in the model could be narrowed to {payload['precision']}: the file is fp32")
     return {
         "contract": to_json(result.contract),
         "notes": notes,
+        "replaced": [to_json(each) for change in result.changes for each in change.replaced],
         "sha256": sha256_of(destination, part),
         "bytes": sum(file.stat().st_size for file in part.files(destination)),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,11 @@ from edgeconv.formats.base import Artifact
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """An artifact that exists, not yet proven."""
+    """An artifact that exists, not yet proven.
+
+    ``replaced`` are the tensors of what it was made from that are meant to compute something else now, as
+    JSON takes them (``edgeconv.surgery.changes.Replaced``).
+    """
 
     artifact: Artifact
     attempt: Attempt | None = None
@@ -23,6 +28,7 @@ class Made:
     peak_rss_bytes: int = 0
     cached: bool = False
     notes: tuple[str, ...] = ()
+    replaced: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

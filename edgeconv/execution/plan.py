@@ -97,6 +97,8 @@ class Plan:
         option_sha256: option to the hash of what its value points at (a builder's code, a checkpoint).
         probes: makes the inputs of the gates, once a contract is known.
         calibration: gives the calibration set for a contract; ``None`` never.
+        observe_early: run the source beside the first conversion. Not where it looks like a training
+            graph: what its reference has to be is only known when it has been converted.
     """
 
     source: Artifact
@@ -106,3 +108,4 @@ class Plan:
     option_sha256: Mapping[str, str]
     probes: Callable[[Contract], InputSet]
     calibration: Callable[[Contract], InputSet]
+    observe_early: bool = True

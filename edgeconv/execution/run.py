@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable
+import json
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from edgeconv.errors import ConversionError, EdgeconvError
 from edgeconv.execution.cache import Cache
@@ -38,7 +40,8 @@ class Run:
     on_settled: Callable[[Settled], Awaitable[None]] | None = None
     failures: list[Failure] = field(default_factory=list)
     _states: dict[str, _State] = field(default_factory=dict)
-    _source_seen: asyncio.Task[Gated] | None = None
+    _source_seen: dict[str, asyncio.Task[Gated]] = field(default_factory=dict)
+    _replaced: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         self._steps = Steps(self.plan, self.cache, self.pool, self.listener)
@@ -60,7 +63,7 @@ class Run:
     async def _stop(self) -> None:
         """End what is still under way: after an interrupt or a full disk nobody waits for it."""
         tasks = [state.settled for state in self._states.values() if state.settled is not None]
-        tasks += [self._source_seen] if self._source_seen is not None else []  # type: ignore[list-item]
+        tasks += self._source_seen.values()  # type: ignore[arg-type]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -77,11 +80,11 @@ class Run:
         return self._states[identifier]
 
     def source_gate(self) -> Gated | None:
-        """What was seen of the source, if it was run by now."""
-        seen = self._source_seen
-        if seen is None or not seen.done() or seen.cancelled() or seen.exception() is not None:
-            return None
-        return seen.result()
+        """What was seen of the source, if it was run by now; of several runs that of the last kind."""
+        for seen in reversed(self._source_seen.values()):
+            if seen.done() and not seen.cancelled() and seen.exception() is None:
+                return seen.result()
+        return None
 
     async def _settle(self, node: Node, state: _State) -> Settled:
         best: Settled | None = None
@@ -124,7 +127,7 @@ class Run:
         """Convert by one way and prove it."""
         parent = self._state(attempt.source)
         source = await asyncio.shield(parent.made)
-        if parent.settled is None and source.artifact.contract is not None:
+        if parent.settled is None and source.artifact.contract is not None and self.plan.observe_early:
             self._start_observing_source(source)  # beside the conversion, not after it
         made = await self._steps.convert(node, attempt, source)
         if not state.made.done():
@@ -145,13 +148,21 @@ class Run:
         return made, await self._steps.gate(node, made, source, attempt, reference)
 
     async def _observe_source(self, first: Made) -> Gated:
-        """Run the source on the probes, once; its outputs are the reference of the first gates."""
-        return await asyncio.shield(self._start_observing_source(first))
+        """Run the source on the probes, once; its outputs are the reference of the first gates.
+
+        Where an arrow replaced tensors for inference, the reference of all that is made from the source is
+        the source with these tensors replaced: also of a fallback that knows nothing of them.
+        """
+        self._replaced = first.replaced or self._replaced
+        return await asyncio.shield(
+            self._start_observing_source(dataclasses.replace(first, replaced=self._replaced))
+        )
 
     def _start_observing_source(self, first: Made) -> asyncio.Task[Gated]:
-        if self._source_seen is None:
-            self._source_seen = asyncio.create_task(self._steps.observe_source(first))
-        return self._source_seen
+        key = json.dumps(first.replaced, sort_keys=True)
+        if key not in self._source_seen:
+            self._source_seen[key] = asyncio.create_task(self._steps.observe_source(first))
+        return self._source_seen[key]
 
 
 class _PredecessorError(ConversionError):

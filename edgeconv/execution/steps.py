@@ -105,6 +105,7 @@ class Steps:
             peak_rss_bytes=value["peak_rss_bytes"],
             cached=cached,
             notes=(*value["notes"], *(calibration.notes if calibration else ())),
+            replaced=tuple(value["replaced"]),
         )
 
     async def _convert_now(
@@ -158,6 +159,7 @@ class Steps:
                 "probes": probes.sha256,
                 "tolerance": node.tolerance,
                 "runtime": node.opener.runtime,
+                "replaced": len(made.replaced),
             },
             (*node.opener.tools, "numpy"),
         )
@@ -171,6 +173,7 @@ class Steps:
             "reference_contract": to_json(reference_contract),
             "reference_observation": None if seen is None else str(seen),
             "tolerance": node.tolerance,
+            "replaced": len(made.replaced),
         }
         why = {k: reference.verdict.get(k) for k in ("reason", "hint")}
         try:
@@ -187,12 +190,18 @@ class Steps:
         return gate
 
     async def observe_source(self, first: Made) -> Gated:
-        """Run the source on the probes; ``first`` tells its contract where it does not itself."""
+        """Run the source on the probes.
+
+        Args:
+            first: made from it. Tells its contract where it does not itself, and which of its tensors are
+                to be replaced for the reference to be that of inference.
+        """
         node = self.plan.nodes[SOURCE]
         contract = self.plan.source.contract or first.artifact.contract
         if node.opener is None or contract is None:
             return skipped(SOURCE, f"no runtime here opens {node.format}")
         probes = self._probe_set(contract)
+        replaced = list(first.replaced)
         key = key_of(
             {
                 "kind": "observe",
@@ -200,13 +209,14 @@ class Steps:
                 "contract": to_json(contract),
                 "probes": probes.sha256,
                 "options": self._by_content(self.plan.open_options),
+                "replaced": replaced,
             },
             (*node.opener.tools, "numpy"),
         )
         payload = {
             "artifact": to_json(dataclasses.replace(self.plan.source, contract=contract)),
             "runtime": node.opener.runtime,
-            "options": dict(self.plan.open_options),
+            "options": {**self.plan.open_options, **({"replaced": replaced} if replaced else {})},
             "probes": str(probes.path),
             "reference": None,
         }

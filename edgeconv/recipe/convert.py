@@ -29,6 +29,11 @@ from edgeconv.recipe.preloading import worker_modules
 from edgeconv.recipe.request import ConversionRequest
 from edgeconv.runtimes.registry import runtime_for
 
+_OF_TRAINING = frozenset(
+    {"training-batch-norm", "live-dropout", "random-op", "training-switch", "queue-input", "iterator-input"}
+)
+"""Findings of graphs whose reference is not the graph as it stands."""
+
 
 def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
     """Look at the model and decide what to make by which arrows.
@@ -60,7 +65,8 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
         request.model.absolute(), part.name, precision, sha256_of(request.model, part), contract
     )
     place = (part.name, precision)
-    targets = request.to or default_targets(place)
+    kind = description.metadata.get("kind")
+    targets = request.to or default_targets(place, kind)
     if not targets:
         raise UsageError(
             f"nothing can be made of {precision} {part.name} by default", hint="say what with --to"
@@ -68,12 +74,13 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
     options = _options(request, contract.signature if contract else None)
     return Plan(
         source=source,
-        nodes=plan_nodes(place, targets, options, gate_tolerances(request.tolerance)),
+        nodes=plan_nodes(place, targets, options, gate_tolerances(request.tolerance), kind),
         wanted=tuple(target.id for target in targets),
         open_options=options,
         option_sha256=option_sha256(options),
         probes=inputs.probes,
         calibration=inputs.calibration,
+        observe_early=not {finding.code for finding in description.findings} & _OF_TRAINING,
     )
 
 

@@ -10,7 +10,7 @@ it then gives must be what the rewritten graph gives.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +48,24 @@ class Change:
     message: str
     replaced: tuple[Replaced, ...] = ()
     warning: bool = False
+
+
+SHOWN = 3
+"""Changes of one kind that are told one by one; a deep network has a hundred batch normalisations."""
+
+
+def messages(changes: Sequence[Change]) -> list[str]:
+    """What to tell a person: every warning, and of each rewrite the first changes and how many more."""
+    told: list[str] = []
+    counts: dict[str, int] = {}
+    for change in changes:
+        counts[change.rewrite] = counts.get(change.rewrite, 0) + (not change.warning)
+        if change.warning or counts[change.rewrite] <= SHOWN:
+            told.append(change.message)
+    for rewrite, count in counts.items():
+        if count > SHOWN:
+            told.append(f"{count - SHOWN} more changes by {rewrite} like those above")
+    return list(dict.fromkeys(told))
 
 
 def change_from_json(data: Mapping[str, Any]) -> Change:
