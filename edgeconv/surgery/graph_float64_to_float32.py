@@ -27,9 +27,9 @@ NAME = "float64_to_float32"
 def rewrite(graph: Graph) -> list[Change]:
     """Narrow every float64 tensor between the inputs and the outputs.
 
-    Returns nothing where there is none but in the ends, and leaves the graph alone where it could not be done exactly but
-    for rounding: a constant beyond the range of float32, an op that looks at the bytes of a number, a
-    constant whose value is not in the graph.
+    Returns nothing where there is none but in the ends, and leaves the graph alone where it could not be
+    done exactly but for rounding: a constant beyond the range of float32, an op that looks at the bytes of a
+    number, a constant whose value is not in the graph.
     """
     import tensorflow as tf
     from tensorflow.core.framework import types_pb2
