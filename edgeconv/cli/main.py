@@ -14,7 +14,12 @@ from edgeconv.cli.options import example
 _COMMANDS = {
     "inspect": "What a model is: format, origin, inputs and outputs, size, operations.",
     "convert": "Take a model to other formats in stages, each proven.",
+    "freeze": "Make a frozen graph, whole or with some variables kept.",
+    "thaw": "Make variables again of a frozen graph's weights.",
+    "extract": "Take a part out of a model, between tensors.",
+    "split": "Cut a model in two parts that compose to it.",
     "compare": "Prove that two artifacts compute the same, output by output.",
+    "environments": "Side environments for what cannot live beside edgeconv: list, create, show, remove.",
     "completion": "Print the shell completion script.",
 }
 
