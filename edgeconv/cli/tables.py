@@ -38,7 +38,7 @@ def print_manifest(manifest: Manifest, folder: Path, *, quiet: bool, verbose: bo
         for record in manifest.artifacts:
             table.add_row(*_artifact_row(record))
         console.print(table)
-        console.print(Text.assemble("in ", (f"{folder}/", "bold"), ", with manifest.json"))
+        console.print(_where(folder))
         notes: dict[str, list[str]] = {}
         for record in manifest.artifacts:
             for note in record.notes:
@@ -60,6 +60,13 @@ def print_manifest(manifest: Manifest, folder: Path, *, quiet: bool, verbose: bo
                 what = f"{failure.artifact}: {said} {failure.conversion}"
                 console.print(_text(f"{what} ({failure.reason})", "dim"), soft_wrap=True)
     _print_failures(console, [f for f in manifest.failures if f.superseded_by is None], folder)
+
+
+def _where(folder: Path) -> Text:
+    """Where the artifacts lie: in a folder with the manifest, or one file with the manifest beside it."""
+    if folder.is_dir():
+        return Text.assemble("in ", (plain(f"{folder}/"), "bold"), ", with manifest.json")
+    return Text.assemble("in ", (plain(str(folder)), "bold"), plain(f", with {folder.name}.manifest.json"))
 
 
 def _print_failures(console: Console, failures: list[FailureRecord], folder: Path) -> None:
@@ -159,7 +166,7 @@ def _artifact_row(record: ArtifactRecord) -> tuple[Any, ...]:
     worst = max((o.max_abs for o in gate.outputs if o.max_abs is not None), default=None)
     seconds = "cached" if record.cached else f"{record.seconds:.1f}"
     return (
-        Text(record.path, style="bold"),
+        _text(record.path if record.path != "." else record.format, "bold"),
         Text(record.from_, style="dim"),
         show_bytes(record.bytes),
         Text(gate.verdict, style=_VERDICT_STYLE[gate.verdict]),

@@ -108,7 +108,7 @@ class Publisher:
                     peak_rss_bytes=seen.verdict.get("peak_rss_bytes") if seen else None,
                 ),
                 tools={tool: tool_version(tool) for tool in self._tools()},
-                host=_host(),
+                host=host_facts(),
                 artifacts=sorted(self._records.values(), key=self._way),
                 failures=[self._record(failure) for failure in failures],
             )
@@ -194,7 +194,8 @@ class Publisher:
         return sorted(tools | set(opener.tools if opener else ()))
 
 
-def _host() -> dict[str, Any]:
+def host_facts() -> dict[str, Any]:
+    """What a manifest says of the machine that made it."""
     return {
         "machine": platform.machine(),
         "system": platform.system(),
