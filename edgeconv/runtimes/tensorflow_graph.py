@@ -8,7 +8,8 @@ from typing import Any
 
 from edgeconv.errors import InvalidModelError, UsageError
 from edgeconv.formats.base import Contract
-from edgeconv.formats.graph_reading import all_nodes
+from edgeconv.formats.graph_reading import all_nodes, pruned, reachable, split_reference
+from edgeconv.runtimes._inference_reference import Reference, as_reference, replaced_in
 from edgeconv.runtimes._tensorflow import (
     GraphSession,
     as_conversion_error,
@@ -44,6 +45,11 @@ class TensorFlowGraphRuntime:
                 hint="name them with --inputs and --outputs; 'edgeconv inspect' ranks the likely ones",
             )
         graph_def = read_graph(path)
+        reference = None
+        if replaced := replaced_in(options):
+            reference = as_reference(graph_def, contract, replaced, str(path))
+            graph_def, contract = reference.graph_def, reference.contract
+        graph_def = _needed(graph_def, contract, reference)
         refuse_untrusted(all_nodes(graph_def), str(path), options or {})
         config = session_config(threads, all_nodes(graph_def))
         graph = tf.Graph()
@@ -62,7 +68,21 @@ class TensorFlowGraphRuntime:
         except (tf.errors.OpError, ValueError) as error:
             raise as_conversion_error(error, "TensorFlow cannot import the graph", str(path)) from error
         session = tf.compat.v1.Session(graph=graph, config=config)
+        if reference is not None:
+            return reference.session(session, inputs, outputs, str(path))
         return GraphSession(session, inputs, outputs, str(path))
+
+
+def _needed(graph_def: Any, contract: Contract, reference: Reference | None) -> Any:
+    """The graph without what lies beside the way to the outputs, which need not even be known ops."""
+    formulas = [item for segment in reference.segments for item in segment] if reference is not None else []
+    roots = [split_reference(spec.inner_name)[0] for spec in contract.outputs]
+    roots += [split_reference(r)[0] for item in formulas for r in (item.tensor, *item.inputs)]
+    inputs = [split_reference(spec.inner_name)[0] for spec in contract.inputs]
+    known = {node.name for node in graph_def.node}
+    if not known.issuperset((*roots, *inputs)) or known == reachable(graph_def, roots) | set(inputs):
+        return graph_def
+    return pruned(graph_def, roots, inputs)
 
 
 def read_graph(path: Path) -> Any:

@@ -7,13 +7,16 @@ training functions, and its number of threads belongs to the session instead of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgeconv.errors import InvalidModelError
 from edgeconv.formats._saved_model_files import find_saved_model
 from edgeconv.formats.base import Contract
+from edgeconv.formats.graph_reading import split_reference
+from edgeconv.runtimes._inference_reference import Reference, as_reference, replaced_in
 from edgeconv.runtimes._saved_model_reading import choose_graph, contract_in, nodes_run, read_saved_model
 from edgeconv.runtimes._tensorflow import (
     GraphSession,
@@ -22,6 +25,7 @@ from edgeconv.runtimes._tensorflow import (
     refuse_untrusted,
     session_config,
 )
+from edgeconv.surgery.changes import Replaced
 
 
 class TensorFlowSavedModelRuntime:
@@ -51,6 +55,12 @@ class TensorFlowSavedModelRuntime:
         refuse_untrusted(nodes_run(graph_def, contract), str(path), options)
         config = session_config(threads, nodes_run(graph_def, contract))
         tags = list(graph_def.meta_info_def.tags)
+        reference = temporary = None
+        if replaced := replaced_in(options):
+            reference = _as_reference(graph_def, contract, replaced, str(path))
+            contract = reference.contract
+            temporary = _beside_its_variables(graph_def, folder)
+            folder = temporary.name
         del proto, graph_def
         graph = tf.Graph()
         session = tf.compat.v1.Session(graph=graph, config=config)
@@ -76,7 +86,44 @@ class TensorFlowSavedModelRuntime:
         except (tf.errors.OpError, ValueError, KeyError, RuntimeError, OSError) as error:
             session.close()
             raise as_conversion_error(error, "TensorFlow cannot load the SavedModel", str(path)) from error
+        finally:
+            if temporary is not None:
+                temporary.cleanup()
+        if reference is not None:
+            return reference.session(session, inputs, outputs, str(path))
         return GraphSession(session, inputs, outputs, str(path))
+
+
+def _as_reference(meta_graph: Any, contract: Contract, replaced: Sequence[Replaced], path: str) -> Reference:
+    """The graph of ``meta_graph`` as the reference of an inference graph; it takes the place of its own."""
+    keep = [meta_graph.saver_def.restore_op_name, meta_graph.saver_def.filename_tensor_name]
+    keep.append(meta_graph.saver_def.save_tensor_name)
+    for key in ("saved_model_main_op", "legacy_init_op"):
+        if key in meta_graph.collection_def:
+            keep += meta_graph.collection_def[key].node_list.value
+    for definition in meta_graph.signature_def.values():
+        keep += [info.name for info in (*definition.inputs.values(), *definition.outputs.values())]
+    for asset in meta_graph.asset_file_def:
+        keep.append(asset.tensor_info.name)
+    nodes = [split_reference(name)[0] for name in keep]
+    reference = as_reference(meta_graph.graph_def, contract, replaced, path, nodes)
+    if reference.graph_def is not meta_graph.graph_def:
+        meta_graph.graph_def.CopyFrom(reference.graph_def)
+    return reference
+
+
+def _beside_its_variables(meta_graph: Any, folder: str) -> tempfile.TemporaryDirectory[str]:
+    """A SavedModel of ``meta_graph`` alone, with the variables and assets of the one in ``folder``."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    temporary = tempfile.TemporaryDirectory(prefix="edgeconv-")
+    proto = saved_model_pb2.SavedModel(saved_model_schema_version=1, meta_graphs=[meta_graph])
+    home = Path(temporary.name)
+    (home / "saved_model.pb").write_bytes(proto.SerializeToString())
+    for each in Path(folder).absolute().iterdir():
+        if each.name not in ("saved_model.pb", "saved_model.pbtxt"):
+            (home / each.name).symlink_to(each)
+    return temporary
 
 
 RUNTIME = TensorFlowSavedModelRuntime()
