@@ -2,11 +2,14 @@
 
 tf2onnx by itself copies the weights for each of its passes (6.5 GB for a ResNet50) and leaves broken
 files behind in known cases; what is done about each is in the modules beside this one. Where the quick
-way does not work for a graph, the weights stay in; where tf2onnx's optimiser fails, it is left out.
+way does not work for a graph, the weights stay in; where tf2onnx's optimiser fails, it is left out. A graph
+that tf2onnx refuses is rewritten for it (``_target_graph``) and tried again; the plain way comes first, since
+tf2onnx makes LSTM and GRU of the loops that it knows.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +24,7 @@ OPSETS = range(13, 19)
 
 def convert(job: ConversionJob) -> ConversionResult:
     """See :data:`CONVERSION`; raises UsageError for inputs of unknown rank."""
-    from edgeconv.conversions import _onnx_files as files
     from edgeconv.conversions import _tf2onnx_graph as graphs
-    from edgeconv.conversions._tf2onnx_run import UnsupportedOpsError
 
     contract = job.source.contract
     if contract is None:
@@ -35,6 +36,36 @@ def convert(job: ConversionJob) -> ConversionResult:
             "the contract has no outputs", where=str(job.source.path), hint="say --outputs TENSOR"
         )
     graphs.checked_inputs(contract, job.source.path)
+    try:
+        return _converted(job, contract)
+    except ConversionError as refused:
+        return _rewritten(job, contract, refused)
+
+
+def _rewritten(job: ConversionJob, contract: Contract, refused: ConversionError) -> ConversionResult:
+    """Once more with a graph in ops that ONNX has, where some can be rewritten; else raises ``refused``."""
+    from edgeconv.conversions._target_graph import rewritten
+    from edgeconv.conversions._tf2onnx_graph import read_graph
+
+    data = read_graph(job.source.path).SerializeToString()
+    target = rewritten(data, contract, str(job.source.path), "onnx")
+    if target is None:
+        raise refused
+    path = job.scratch / "rewritten.pb"
+    path.write_bytes(target.data)
+    source = replace(job.source, path=path, contract=target.contract)
+    try:
+        result = _converted(replace(job, source=source), target.contract)
+    except ConversionError as error:
+        error.where = (error.where or "").replace(str(path), str(job.source.path)) or None
+        raise
+    return replace(result, notes=(*target.notes, *result.notes))
+
+
+def _converted(job: ConversionJob, contract: Contract) -> ConversionResult:
+    from edgeconv.conversions import _onnx_files as files
+    from edgeconv.conversions._tf2onnx_run import UnsupportedOpsError
+
     inside = files.named_apart(contract)
     opset = checked_opset(job)
     failures: list[ConversionError] = []

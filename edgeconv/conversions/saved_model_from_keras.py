@@ -15,7 +15,7 @@ def convert(job: ConversionJob) -> ConversionResult:
         InvalidModelError, UntrustedModelError, UsageError: see ``load_keras_program``.
         ConversionError: neither Keras can open the file, or TensorFlow cannot write the model.
     """
-    program, notes = load_keras_program(job.source.path, job.options)
+    program, notes = load_keras_program(job.source.path, job.options, job.source.contract)
     contract = write_saved_model(renamed(program, job.source.contract), job.destination)
     return ConversionResult(contract, notes)
 
@@ -28,5 +28,5 @@ CONVERSION = Conversion(
     convert=convert,
     preload=("tensorflow", "keras"),
     tools=("tensorflow", "keras", "tf_keras"),
-    options=("trust",),
+    options=("trust", "custom_objects", "config", "model_builder", "keras_backend"),
 )

@@ -2,6 +2,9 @@
 
 fp32 is the default way to a TFLite file (cheapest in time and memory); the other precisions here are what
 is fallen back to when quantizing the fp32 file fails.
+
+A graph that the converter refuses is rewritten for it (``_target_graph``) and tried again; one with lists of
+tensors of TensorFlow 1, which it always refuses, is rewritten at once.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from edgeconv.conversions._target_graph import needs_rewriting, rewritten
 from edgeconv.conversions._tflite_converter import Source, array_name, convert_to_tflite
 from edgeconv.conversions.base import Conversion, ConversionJob, ConversionResult
 from edgeconv.errors import ConversionError, UsageError
@@ -37,10 +41,27 @@ def convert(job: ConversionJob) -> ConversionResult:
             hint="name them with --inputs and --outputs; 'edgeconv inspect' ranks the likely ones",
         )
     data = binary_graph(path)
+    refused: ConversionError | None = None
+    if not needs_rewriting(data):
+        try:
+            return _converted(job, contract, data)
+        except ConversionError as error:
+            refused = error
+    target = rewritten(data, contract, str(path), "tflite")
+    if target is None:
+        if refused is not None:
+            raise refused
+        return _converted(job, contract, data)
+    result = _converted(job, target.contract, target.data)
+    return replace(result, notes=(*target.notes, *result.notes))
+
+
+def _converted(job: ConversionJob, contract: Contract, data: bytes) -> ConversionResult:
+    path = job.source.path
 
     def source(every_output: bool) -> Source:
         apart, identities = _apart(contract, every_output)
-        return Source(path=str(path), contract=apart, nodes_of=lambda: nodes_of(path), data=data + identities)
+        return Source(str(path), apart, nodes_of=lambda: nodes_of(data), data=data + identities)
 
     try:
         return convert_to_tflite(job, source(every_output=False))
@@ -85,10 +106,14 @@ def binary_graph(path: Path) -> bytes:
     return data
 
 
-def nodes_of(path: Path) -> Mapping[str, Sequence[str]]:
-    """Op type to the names of its nodes in the GraphDef at ``path``, those in functions included."""
+def nodes_of(data: bytes) -> Mapping[str, Sequence[str]]:
+    """Op type to the names of its nodes in a serialized GraphDef, those in functions included."""
+    from tensorflow.core.framework import graph_pb2
+
+    graph = graph_pb2.GraphDef()
+    graph.ParseFromString(data)
     found: dict[str, list[str]] = {}
-    for node in all_nodes(read_graph(path)):
+    for node in all_nodes(graph):
         found.setdefault(node.op, []).append(node.name)
     return found
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import importlib
-import importlib.util
 import re
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeconv.errors import ConversionError, EdgeconvError, InvalidModelError, UsageError
+from edgeconv.errors import ConversionError, InvalidModelError
 from edgeconv.formats._checkpoint_files import checkpoint_files
+from edgeconv.runtimes._model_builder import built_model, find_builder
 from edgeconv.runtimes._programs import Program, program_of_keras, program_of_module, traced
 
 _USUAL_ROOTS = ("model", "net", "network", "module", "backbone", "generator", "encoder")
@@ -21,6 +19,7 @@ _TRAINING = re.compile(
     r"(^|/)(optimizer|opt|optimizer_\w+|save_counter|step|global_step|epoch|keras_api|iterations)(/|$)|OPTIMIZER_SLOT"
     r"|^_CHECKPOINTABLE"
 )
+_find_builder = find_builder
 _VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
@@ -50,7 +49,7 @@ def load_checkpoint_program(path: Path, options: Mapping[str, Any]) -> tuple[Pro
         ) from error
     if _OBJECT_GRAPH not in shapes and not options.get("model_builder"):
         raise _of_tensorflow_1(files.meta, prefix)
-    model = _built(options, str(path))
+    model = built_model(options, str(path))
     program = _program(model, prefix, options)
     notes = _restore(model, program, prefix, reader, shapes)
     return program, notes
@@ -68,77 +67,6 @@ def _of_tensorflow_1(meta: Path | None, prefix: str) -> ConversionError:
         if meta is not None
         else "run the code that built its graph, restore it there, write a SavedModel, and convert that",
     )
-
-
-def _built(options: Mapping[str, Any], path: str) -> Any:
-    text = options.get("model_builder")
-    if not text:
-        raise UsageError(
-            "a checkpoint holds values, not the model",
-            where=path,
-            why="the code that builds the model is needed once",
-            hint="add --model-builder MODULE:FUNCTION (or FILE.py:FUNCTION), a function without arguments "
-            "that returns the keras.Model or tf.Module",
-        )
-    builder = _find_builder(str(text))
-    try:
-        model = builder()
-    except EdgeconvError:
-        raise
-    except Exception as error:  # the user's own code
-        raise UsageError(
-            f"the model builder '{text}' failed",
-            why=f"{type(error).__name__}: {error}",
-            hint="call it by itself",
-        ) from error
-    if model is None:
-        raise UsageError(f"the model builder '{text}' returned nothing", hint="let it return the model")
-    return model
-
-
-def _find_builder(text: str) -> Callable[[], Any]:
-    place, _, name = text.rpartition(":")
-    if not place or not name:
-        raise UsageError(
-            f"'{text}' does not name a function",
-            hint="write --model-builder MODULE:FUNCTION or FILE.py:FUNCTION",
-        )
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        module = _module_of_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except (ImportError, OSError, SyntaxError) as error:
-        raise UsageError(
-            f"the model builder's module '{place}' cannot be imported",
-            why=f"{type(error).__name__}: {error}",
-            hint="run from the folder that it is in, or name the file: FILE.py:FUNCTION",
-        ) from error
-    target: Any = module
-    for part in name.split("."):
-        if not hasattr(target, part):
-            near = difflib.get_close_matches(part, dir(target), n=1)
-            raise UsageError(
-                f"'{place}' has no function '{part}'",
-                hint=f"did you mean '{near[0]}'?" if near else "check its name",
-            )
-        target = getattr(target, part)
-    if not callable(target):
-        raise UsageError(f"'{text}' is a {type(target).__name__}, not a function")
-    return target  # type: ignore[no-any-return]
-
-
-def _module_of_file(file: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    if spec is None or spec.loader is None or not file.is_file():
-        raise ImportError(f"no such file: {file}")
-    folder = str(file.resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def _program(model: Any, path: str, options: Mapping[str, Any]) -> Program:

@@ -29,7 +29,7 @@ class KerasRuntime:
     ) -> ProgramSession:
         """See :meth:`edgeconv.runtimes.base.Runtime.open`."""
         configure_threads(threads)
-        program, _ = load_keras_program(path, options or {})
+        program, _ = load_keras_program(path, options or {}, contract)
         return ProgramSession(renamed(program, contract), str(path))
 
 

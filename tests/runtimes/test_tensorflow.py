@@ -173,7 +173,7 @@ def test_what_would_run_code_is_found_at_any_depth() -> None:
     call = {"class_name": "TFOpLambda", "name": "tf.io.write_file", "config": {"function": "io.write_file"}}
     assert [name for _, name, _ in dangers({"layers": [call]})] == ["tf.io.write_file"]
     foreign = {"module": "os", "class_name": "system", "config": {}, "registered_name": None}
-    assert [detail for *_, detail in dangers(foreign)] == ["its class system lies in the module os"]
+    assert [detail for *_, detail in dangers(foreign)] == ["'system' is of a class or function in the module os"]
     plain = {"module": "keras.layers", "class_name": "Dense", "config": {"name": "d", "units": 1}}
     assert list(dangers(plain)) == []
 

@@ -1,0 +1,124 @@
+"""A frozen graph rewritten for one target: in ops that the converter to it takes.
+
+The frozen graph itself stays as it is; the gate compares it with what is made of the rewritten one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from edgeconv.formats.base import Contract, TensorSpec
+from edgeconv.formats.graph_reading import split_reference
+from edgeconv.surgery.changes import Change
+from edgeconv.surgery.graph import Graph, full, short
+
+
+@dataclass(frozen=True, slots=True)
+class TargetGraph:
+    """A graph that was rewritten for a target.
+
+    Attributes:
+        data: serialized GraphDef.
+        contract: its tensors are those of ``data``.
+        changes: what was done; at least one.
+        pinned: whether an open batch was pinned to 1.
+    """
+
+    data: bytes
+    contract: Contract
+    changes: tuple[Change, ...]
+    pinned: bool = False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The changes for a person."""
+        return tuple(change.message for change in self.changes)
+
+
+def needs_rewriting(data: bytes) -> bool:
+    """Whether a serialized GraphDef has lists of TensorFlow 1, which TFLite's converter always refuses."""
+    return b"TensorArray" in data
+
+
+def rewritten(data: bytes, contract: Contract, path: str, target: str) -> TargetGraph | None:
+    """The graph in ops of ``target`` (``tflite`` or ``onnx``); ``None`` if there was nothing to do.
+
+    A loop that cannot be rewritten while the batch is open is for TFLite rewritten with a batch of 1.
+    """
+    found = _attempt(data, contract, path, target)
+    if target != "tflite" or not any(change.warning for change in found.changes if change.rewrite == "loops"):
+        return found if _effective(found) else None
+    fixed = replace(
+        contract,
+        inputs=tuple(_pinned(s) for s in contract.inputs),
+        outputs=tuple(_pinned(s) for s in contract.outputs),
+    )
+    if fixed.inputs == contract.inputs:
+        return found if _effective(found) else None
+    second = _attempt(data, fixed, path, target)
+    if sum(change.warning for change in second.changes) < sum(change.warning for change in found.changes):
+        note = Change("loops", "the loop cannot have an open batch in TFLite: the batch is pinned to 1")
+        return replace(second, changes=(note, *second.changes), pinned=True)
+    return found if _effective(found) else None
+
+
+def _effective(found: TargetGraph) -> bool:
+    return any(not change.warning for change in found.changes)
+
+
+def _pinned(spec: TensorSpec) -> TensorSpec:
+    return replace(spec, shape=(1, *spec.shape[1:])) if spec.shape and spec.shape[0] is None else spec
+
+
+def _attempt(data: bytes, contract: Contract, path: str, target: str) -> TargetGraph:
+    from tensorflow.core.framework import graph_pb2
+
+    graph_def = graph_pb2.GraphDef()
+    graph_def.ParseFromString(data)
+    outputs = [spec.inner_name for spec in contract.outputs]
+    graph = Graph(graph_def, outputs=outputs, inputs=[s.inner_name for s in contract.inputs], path=path)
+    inputs = [_given(graph, spec) for spec in contract.inputs]
+    changes = [change for rewrite in _rewrites(target) for change in rewrite(graph)]
+    named = replace(
+        contract,
+        inputs=tuple(replace(s, tensor=full(t)) for s, t in zip(contract.inputs, inputs, strict=True)),
+        outputs=tuple(
+            replace(s, tensor=full(t)) for s, t in zip(contract.outputs, graph.outputs, strict=True)
+        ),
+    )
+    return TargetGraph(bytes(graph_def.SerializeToString()), named, tuple(changes))
+
+
+def _rewrites(target: str) -> list[Callable[[Graph], list[Change]]]:
+    """The rewrites for a target, in their order."""
+    from edgeconv.surgery import graph_float64_to_float32
+    from edgeconv.surgery.loops import without_loops
+
+    rewrites: list[Callable[[Graph], list[Change]]] = [without_loops]
+    if target == "tflite":
+        # Last: what was added before is narrowed with the rest.
+        rewrites.append(graph_float64_to_float32.rewrite)
+    return rewrites
+
+
+def _given(graph: Graph, spec: TensorSpec) -> str:
+    """Let an input be a placeholder of the shape that the contract says; returns the reference to it."""
+    import tensorflow as tf
+
+    reference = short(spec.inner_name)
+    name, port = split_reference(reference)
+    node = graph.nodes[name]
+    dtype = tf.as_dtype(spec.dtype)
+    shape = tf.TensorShape(spec.shape).as_proto()
+    alone = all(split_reference(r)[1] in (0, None) for reader in graph.readers(name) for r in reader.input
+                if split_reference(r)[0] == name)  # fmt: skip
+    if port == 0 and alone:
+        if node.op == "Placeholder":
+            dtype = tf.as_dtype(node.attr["dtype"].type)
+        graph.become(node, "Placeholder", (), dtype=dtype, shape=shape)
+        return reference
+    fresh = graph.add("Placeholder", f"{name}_{port}", (), dtype=dtype, shape=shape)
+    graph.redirect(reference, fresh)
+    graph.inputs = [fresh if each == name else each for each in graph.inputs]
+    return fresh
