@@ -174,7 +174,7 @@ def test_ops_without_a_kernel_are_named_with_their_nodes(tmp_path: Path) -> None
     assert "--inputs" in (caught.value.hint or "")
 
 
-def test_loops_of_tensorflow_1_are_told_apart(tmp_path: Path) -> None:
+def test_a_loop_of_tensorflow_1_over_a_known_length_is_unrolled(tmp_path: Path) -> None:
     import tensorflow as tf
 
     def build(tf1: Any) -> None:
@@ -186,9 +186,10 @@ def test_loops_of_tensorflow_1_are_told_apart(tmp_path: Path) -> None:
     contract = Contract(
         (TensorSpec("x", "float32", (4, 3), "x:0"),), (TensorSpec("y", "float32", None, "y:0"),)
     )
-    with pytest.raises(ConversionError, match="TensorArrayV3") as caught:
-        convert("frozen_graph", save_graph(tmp_path / "g.pb", build), tmp_path, contract)
-    assert "loop" in (caught.value.why or "")
+    file, result = convert("frozen_graph", save_graph(tmp_path / "g.pb", build), tmp_path, contract)
+    assert any("4 trips" in note for note in result.notes)
+    data = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+    np.testing.assert_array_equal(run(file, result.contract, x=data)["y"], data * 2)
 
 
 def test_an_output_may_be_the_end_of_a_loop_of_tensorflow_1(tmp_path: Path) -> None:
@@ -213,7 +214,7 @@ def test_ops_that_are_refused_for_their_element_type_say_so(tmp_path: Path) -> N
 
     def build(tf1: Any) -> None:
         x = tf1.placeholder(tf.float64, [2, 2], name="x")
-        tf1.tanh(tf1.matmul(x, x, name="product"), name="y")
+        tf1.tanh(tf1.matmul(x * 1e300, x, name="product"), name="y")  # beyond the range of float32
 
     contract = Contract(
         (TensorSpec("x", "float64", (2, 2), "x:0"),), (TensorSpec("y", "float64", None, "y:0"),)
@@ -222,6 +223,24 @@ def test_ops_that_are_refused_for_their_element_type_say_so(tmp_path: Path) -> N
         convert("frozen_graph", save_graph(tmp_path / "g.pb", build), tmp_path, contract)
     assert "float32" in (caught.value.hint or "")
     assert "MLIR" not in str(caught.value)
+
+
+def test_a_graph_in_float64_computes_in_float32_between_ends_of_float64(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    def build(tf1: Any) -> None:
+        x = tf1.placeholder(tf.float64, [2, 2], name="x")
+        tf1.tanh(tf1.matmul(x, x), name="y")
+
+    contract = Contract(
+        (TensorSpec("x", "float64", (2, 2), "x:0"),), (TensorSpec("y", "float64", None, "y:0"),)
+    )
+    file, result = convert("frozen_graph", save_graph(tmp_path / "g.pb", build), tmp_path, contract)
+    assert any("float32 instead of float64" in note for note in result.notes)
+    data = np.random.default_rng(0).normal(size=(2, 2))
+    found = run(file, result.contract, x=data)["y"]
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, np.tanh(data @ data), atol=1e-6)
 
 
 def test_an_output_that_is_an_input_and_two_names_of_one_tensor(tmp_path: Path) -> None:
