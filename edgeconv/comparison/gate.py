@@ -10,12 +10,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from edgeconv.comparison.archive import Array
+from edgeconv.comparison.detections import judge_detections
 from edgeconv.comparison.mapping import TensorMapping, map_outputs, real_values, relative_distance
 from edgeconv.comparison.observation import Observation
 from edgeconv.comparison.output import OutputValues, judge_output
 from edgeconv.comparison.ties import explained_by_ties
 from edgeconv.comparison.tolerances import Tolerance
-from edgeconv.comparison.verdict import OutputVerdict, Verdict
+from edgeconv.comparison.verdict import Outcome, OutputVerdict, Verdict
 from edgeconv.errors import UsageError
 from edgeconv.formats.base import Contract
 
@@ -148,6 +149,7 @@ def _verdicts(
         )
         verdicts.append(verdict)
     verdicts = _with_ties(verdicts, reference_contract, collected, candidate_contract, tolerance)
+    verdicts = _with_detections(verdicts, reference_contract, collected, candidate_contract, tolerance)
     verdicts = _with_swaps(verdicts, collected)
     verdicts += [
         OutputVerdict(name, "", "fail", "the reference has no such output")
@@ -166,6 +168,50 @@ def _with_ties(
     """Verdicts where a failure is lifted if ties among the scores explain every difference."""
     if all(verdict.verdict == "pass" for verdict in verdicts):
         return list(verdicts)
+    reference, candidate = _real_pairs(verdicts, reference_contract, collected, candidate_contract)
+    failed = [v.reference_name for v in verdicts if v.verdict == "fail" and v.max_abs is not None]
+    explained = explained_by_ties(reference, candidate, failed, tolerance)
+    return [
+        dataclasses.replace(verdict, verdict="pass", reason=explained[verdict.reference_name], channel=None)
+        if verdict.verdict == "fail" and verdict.reference_name in explained
+        else verdict
+        for verdict in verdicts
+    ]
+
+
+def _with_detections(
+    verdicts: Sequence[OutputVerdict],
+    reference_contract: Contract,
+    collected: Mapping[str, OutputValues],
+    candidate_contract: Contract,
+    tolerance: Tolerance,
+) -> list[OutputVerdict]:
+    """Verdicts where boxes, scores and classes that belong together were judged as matched detections.
+
+    That decides over the numbers. A wrong shape or type, or what is not deterministic, fails as ever.
+    """
+    reference, candidate = _real_pairs(verdicts, reference_contract, collected, candidate_contract)
+    structural = {v.reference_name for v in verdicts if v.verdict == "fail" and v.max_abs is None}
+    said = judge_detections(reference, candidate, tolerance)
+    if not said or structural & set(said):
+        return list(verdicts)
+    result = []
+    for verdict in verdicts:
+        judged = said.get(verdict.reference_name)
+        if judged is not None:
+            outcome: Outcome = "pass" if judged.passes else "fail"
+            verdict = dataclasses.replace(verdict, verdict=outcome, reason=judged.reason, channel=None)
+        result.append(verdict)
+    return result
+
+
+def _real_pairs(
+    verdicts: Sequence[OutputVerdict],
+    reference_contract: Contract,
+    collected: Mapping[str, OutputValues],
+    candidate_contract: Contract,
+) -> tuple[dict[str, list[Array]], dict[str, list[Array]]]:
+    """Real values of reference and candidate by the reference's names, of the outputs of equal shapes."""
     reference: dict[str, list[Array]] = {}
     candidate: dict[str, list[Array]] = {}
     for verdict in verdicts:
@@ -177,14 +223,7 @@ def _with_ties(
         one, two = reference_contract.output(verdict.reference_name), candidate_contract.output(verdict.name)
         reference[verdict.reference_name] = [real_values(array, one) for array in values.reference]
         candidate[verdict.reference_name] = [real_values(array, two) for array in values.candidate]
-    failed = [v.reference_name for v in verdicts if v.verdict == "fail" and v.max_abs is not None]
-    explained = explained_by_ties(reference, candidate, failed, tolerance)
-    return [
-        dataclasses.replace(verdict, verdict="pass", reason=explained[verdict.reference_name], channel=None)
-        if verdict.verdict == "fail" and verdict.reference_name in explained
-        else verdict
-        for verdict in verdicts
-    ]
+    return reference, candidate
 
 
 def _with_swaps(
