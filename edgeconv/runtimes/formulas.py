@@ -1,7 +1,8 @@
 """The values that tensors of a training graph have in inference, as NumPy formulas.
 
 A rewrite that turns a training graph into an inference graph names the tensors that it replaced, each with
-one of these formulas. They are written from the definitions of the layers and share no code with the rewrites.
+one of these formulas. They are written from the definitions of the layers and share no code with the
+rewrites.
 """
 
 from __future__ import annotations
