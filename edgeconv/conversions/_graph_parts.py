@@ -10,7 +10,7 @@ from edgeconv.errors import ConversionError, UsageError
 from edgeconv.formats.base import Contract, TensorSpec, contract_from_json, to_json
 from edgeconv.formats.graph_reading import split_reference
 from edgeconv.formats.registry import format_named, sha256_of
-from edgeconv.runtimes._tensorflow import as_conversion_error, dtype_name, shape_of
+from edgeconv.runtimes._tensorflow import as_conversion_error, dtype_name, refuse_untrusted, shape_of
 from edgeconv.runtimes.tensorflow_graph import read_graph
 from edgeconv.surgery.cutting import cut, needed, path_between, placeholders, resolved, show_path
 from edgeconv.surgery.graph import Graph, full
@@ -36,14 +36,18 @@ def resolve(payload: Mapping[str, Any]) -> dict[str, Any]:
     graph = Graph(graph_def, outputs=[s.inner_name for s in contract.outputs], path=str(path))
     own_inputs = [full(s.inner_name) for s in contract.inputs]
     own_outputs = [full(s.inner_name) for s in contract.outputs]
-    outputs = (
-        resolved(graph, payload["outputs"], "output", own_outputs) if payload["outputs"] else own_outputs
-    )
-    named = resolved(graph, payload["inputs"], "input", own_inputs) if payload["inputs"] else own_inputs
+    said: dict[str, str] = {}
+    outputs, named = own_outputs, own_inputs
+    if payload["outputs"]:
+        said.update(found := resolved(graph, payload["outputs"], "output", own_outputs))
+        outputs = list(found)
+    if payload["inputs"]:
+        said.update(found := resolved(graph, payload["inputs"], "input", own_inputs))
+        named = list(found)
     within = needed(graph, outputs, named)
-    tensors = {full(o) for o in outputs} | {
-        full(r) for n in within for r in graph.nodes[n].input if r[:1] != "^"
-    }
+    refuse_untrusted([graph.nodes[n] for n in within], str(path), payload)
+    tensors = {full(r) for n in within for r in graph.nodes[n].input if not r.startswith("^")}
+    tensors |= {full(reference) for reference in outputs}
     inputs = [reference for reference in named if full(reference) in tensors]
     for name in placeholders(graph, within):
         if f"{name}:0" not in inputs:
@@ -56,8 +60,8 @@ def resolve(payload: Mapping[str, Any]) -> dict[str, Any]:
             )
     shapes = tensor_specs(graph_def, [*inputs, *outputs], str(path))
     part = Contract(
-        tuple(_logical(shapes[r], contract.inputs) for r in inputs),
-        tuple(_logical(shapes[r], contract.outputs) for r in outputs),
+        _logical(shapes, inputs, contract.inputs, said),
+        _logical(shapes, outputs, contract.outputs, said),
         layout=contract.layout if inputs == own_inputs else None,
         normalisation=contract.normalisation if inputs == own_inputs else None,
         labels=contract.labels if outputs == own_outputs else None,
@@ -83,7 +87,7 @@ def split(payload: Mapping[str, Any]) -> dict[str, Any]:
     graph = Graph(graph_def, outputs=[s.inner_name for s in contract.outputs], path=str(path))
     inputs = [full(s.inner_name) for s in contract.inputs]
     outputs = [full(s.inner_name) for s in contract.outputs]
-    at = resolved(graph, payload["at"], "output", outputs)
+    at = resolved(graph, payload["at"], "output", outputs, "--at")
     ends = set(at) & {*inputs, *outputs}
     if ends:
         raise UsageError(
@@ -92,6 +96,7 @@ def split(payload: Mapping[str, Any]) -> dict[str, Any]:
             hint="name a tensor in between; 'edgeconv inspect --ops -v' lists them",
         )
     head_nodes, tail_nodes = needed(graph, at), needed(graph, outputs, at)
+    refuse_untrusted([graph.nodes[n] for n in head_nodes | tail_nodes], str(path), payload)
     reads = {full(r) for n in tail_nodes for r in graph.nodes[n].input if r[:1] != "^"}
     for reference in at:
         if reference not in reads:
@@ -113,7 +118,7 @@ def split(payload: Mapping[str, Any]) -> dict[str, Any]:
             + (f": --at {','.join([*payload['at'], (way[1:-1] or candidates)[0]])}" if way[1:-1] else ""),
         )
     specs = tensor_specs(graph_def, [*inputs, *outputs, *at], str(path))
-    middle = tuple(_logical(specs[r], ()) for r in at)
+    middle = _logical(specs, list(at), (), at)
     return {
         "head": to_json(
             Contract(
@@ -213,13 +218,24 @@ def _contract(payload: Mapping[str, Any]) -> Contract:
     return contract
 
 
-def _logical(spec: TensorSpec, own: Sequence[TensorSpec]) -> TensorSpec:
-    """The spec under the model's own name and shape where it is one of its ends."""
-    for known in own:
-        if full(known.inner_name) == full(spec.inner_name):
-            shape = known.shape if known.shape is not None else spec.shape
-            return TensorSpec(known.name, spec.dtype, shape, spec.tensor)
-    return spec
+def _logical(
+    found: Mapping[str, TensorSpec],
+    references: Sequence[str],
+    own: Sequence[TensorSpec],
+    said: Mapping[str, str],
+) -> tuple[TensorSpec, ...]:
+    """Specs under the model's own names and shapes where they are its ends, else under the user's names."""
+    known = {full(spec.inner_name): spec for spec in own}
+    specs: list[TensorSpec] = []
+    for reference in references:
+        spec = found[reference]
+        name, shape = said.get(reference, spec.name), spec.shape
+        if (mine := known.get(full(reference))) is not None:
+            name, shape = mine.name, mine.shape if mine.shape is not None else shape
+        if any(other.name == name for other in specs):
+            name = spec.name
+        specs.append(TensorSpec(name, spec.dtype, shape, spec.tensor))
+    return tuple(specs)
 
 
 def _renamed(spec: TensorSpec, tensor: str) -> TensorSpec:

@@ -24,6 +24,7 @@ from edgeconv.surgery.weights import Weight, floating_constants, weights_of
 
 CHECKPOINT = "checkpoint/variables"
 _LEARNING_RATE = 1e-2
+_PROBES = 3
 
 
 def matching(patterns: Sequence[str], names: Sequence[str], where: str, flag: str) -> list[str]:
@@ -117,7 +118,7 @@ def with_variables(payload: Mapping[str, Any]) -> dict[str, Any]:
 def training_step(payload: Mapping[str, Any]) -> dict[str, Any]:
     """Load a SavedModel, take one step of gradient descent on its own variables, see what moved.
 
-    The loss is the sum of the squared distances of the float outputs to random numbers, on the given probe.
+    The loss is the sum of the squared distances of the float outputs to random numbers, on a few probes.
 
     Args:
         payload: ``path``, ``contract``, ``probes`` (file), ``trainable`` (names that are to be moved).
@@ -134,18 +135,22 @@ def training_step(payload: Mapping[str, Any]) -> dict[str, Any]:
     contract = _contract(payload)
     loaded = tf.saved_model.load(payload["path"])
     function = loaded.signatures[contract.signature or SIGNATURE]
-    probe = load_probes(Path(payload["probes"]))[0]
-    feeds = {identifier(spec.name): tf.constant(probe.inputs[spec.name]) for spec in contract.inputs}
+    probes = [probe for probe in load_probes(Path(payload["probes"])) if not probe.optional][:_PROBES]
+    feeds = [
+        {identifier(spec.name): tf.constant(probe.inputs[spec.name]) for spec in contract.inputs}
+        for probe in probes
+    ]
     everything = list(loaded.variables)
     before = {v.name: v.numpy() for v in everything}
     trained = list(loaded.trainable_variables)
     random = np.random.default_rng(0)
     try:
         with tf.GradientTape() as tape:
-            outputs = function(**feeds)
+            outputs = [function(**each) for each in feeds]
             parts = [
                 tf.reduce_sum(tf.square(tf.cast(v, tf.float32) - random.standard_normal(v.shape, np.float32)))
-                for _, v in sorted(outputs.items())
+                for given in outputs
+                for _, v in sorted(given.items())
                 if v.dtype.is_floating
             ]
             loss = tf.add_n(parts) if parts else None
@@ -160,10 +165,11 @@ def training_step(payload: Mapping[str, Any]) -> dict[str, Any]:
             # A step of a hundredth of the weights' own size moves an output visibly and stays finite.
             step = _LEARNING_RATE * (tf.linalg.norm(tf.cast(variable, dense.dtype)) + 1e-3) / size
             variable.assign_sub(tf.cast(step * dense, variable.dtype))
-    after = function(**feeds)
+    after = [function(**each) for each in feeds]
     changed = [
-        float(np.max(np.abs(after[n].numpy().astype(np.float64) - v.numpy().astype(np.float64)), initial=0.0))
-        for n, v in outputs.items()
+        float(np.max(np.abs(later[n].numpy().astype(np.float64) - v.numpy().astype(np.float64)), initial=0.0))
+        for given, later in zip(outputs, after, strict=True)
+        for n, v in given.items()
         if v.dtype.is_floating
     ]
     moved = [v.name for v in everything if not np.array_equal(before[v.name], v.numpy())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeconv.errors import ConversionError, UsageError
+from edgeconv.errors import ConversionError, EdgeconvError, UsageError
 from edgeconv.execution import atomic
 from edgeconv.execution.cache import tool_version
 from edgeconv.execution.events import Event, Listener
@@ -135,9 +136,10 @@ class Workbench:
         )
         try:
             result = await self._pool.run(stage)
-        except Exception as error:
-            self.listener(Event("failed", node, step, str(error)))
-            raise
+        except EdgeconvError as error:
+            said = self._in_users_words(error)
+            self.listener(Event("failed", node, step, str(said)))
+            raise said from error
         self.listener(Event("done", node, step, "", result.seconds))
         return result
 
@@ -242,6 +244,18 @@ class Workbench:
         """The gate's record of a stage that judged."""
         took = {"seconds": round(result.seconds, 3), "peak_rss_bytes": result.peak_rss_bytes}
         return GateRecord.model_validate({**result.value["verdict"], **took})
+
+    def _in_users_words(self, error: EdgeconvError) -> EdgeconvError:
+        """The error without names of files that nobody but us knows."""
+
+        def told(text: str | None) -> str | None:
+            return text and re.sub(
+                rf"{re.escape(str(self.scratch))}\S*?(?=[\s,:'\"]|$)", self.request.model.name, text
+            )
+
+        return type(error)(
+            told(error.what) or "", where=told(error.where), why=told(error.why), hint=told(error.hint)
+        )
 
     def _trusted(self) -> dict[str, Any]:
         return {"trust": True} if self.request.trust else {}

@@ -9,6 +9,7 @@ A tensor where the part begins keeps its name, so that the part is fed by the na
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -80,38 +81,64 @@ def placeholders(graph: Graph, names: Iterable[str]) -> list[str]:
     return [n.name for n in graph.graph_def.node if n.name in wanted and n.op in PLACEHOLDERS]
 
 
-def resolved(graph: Graph, texts: Sequence[str], role: str, ends: Sequence[str]) -> list[str]:
-    """Tensors that names and patterns mean.
+def resolved(
+    graph: Graph, texts: Sequence[str], role: str, ends: Sequence[str], flag: str | None = None
+) -> dict[str, str]:
+    """Tensors that names and patterns mean, each with the name that a person would call it by.
 
-    A pattern means a region: as ``input`` the tensors that computed data enters it by, as ``output`` those
-    by which it leaves the region, and those of the model's own ends that lie in it.
+    A pattern means a region of nodes, and so does the name of a scope or layer (``item_tower``, where nodes
+    are called ``model/item_tower/MatMul``): as ``input`` the tensors that computed data enters it by, as
+    ``output`` those by which it leaves the region, and those of the model's own ends that lie in it.
 
     Args:
         graph: the whole.
-        texts: node names, ``node:port``, or glob patterns on node names.
+        texts: node names, ``node:port``, names of scopes, or glob patterns on node names.
         role: ``input`` or ``output``.
         ends: references where the model begins (``input``) or ends (``output``).
+        flag: the option that the texts come from, for errors.
 
     Raises:
         UsageError: a name that is not there, or a pattern that matches nothing; the nearest are named.
     """
-    found: dict[str, None] = {}
+    found: dict[str, str] = {}
+    flag = flag or f"--{role}s"
     for text in texts:
-        if not is_pattern(text):
-            found[_existing(graph, text, role)] = None
+        name, port = (text, 0) if text in graph.nodes else split_reference(text)
+        if name in graph.nodes and port is not None:
+            found[f"{name}:{port}"] = f"{name}:{port}" if port else name
             continue
-        region = {name for name in graph.nodes if fnmatch.fnmatchcase(name, text)}
+        if is_pattern(text):
+            region = {name for name in graph.nodes if fnmatch.fnmatchcase(name, text)}
+        else:
+            region = _scope(graph, text, flag)
         tensors = _entering(graph, region) if role == "input" else _leaving(graph, region)
         tensors += [full(end) for end in ends if split_reference(end)[0] in region]
         if not tensors:
             raise UsageError(
-                f"no tensor {'enters' if role == 'input' else 'leaves'} what '{text}' matches",
+                f"{flag}: no tensor {'enters' if role == 'input' else 'leaves'} what '{text}' matches",
                 where=graph.path,
                 why=f"it matches {len(region)} nodes",
                 hint="'edgeconv inspect --ops -v' lists the names",
             )
-        found.update(dict.fromkeys(tensors))
-    return list(found)
+        said = text if len(set(tensors)) == 1 and not is_pattern(text) else None
+        found.update({tensor: said or short(tensor) for tensor in tensors})
+    return found
+
+
+def _scope(graph: Graph, text: str, flag: str) -> set[str]:
+    """Nodes of a scope or layer of that name, wherever it is nested; of ``name_1`` where there is none."""
+    for number in ("", r"_\d+"):
+        scope = re.compile(rf"(?:^|/){re.escape(text)}{number}(?:/|$)")
+        region = {name for name in graph.nodes if scope.search(name)}
+        if region & _computed(graph):
+            return region
+    near = nearest(text, list(graph.nodes))
+    raise UsageError(
+        f"{flag}: the graph has no tensor or layer '{text}'",
+        where=graph.path or None,
+        why=f"nearest names: {', '.join(near)}" if near else None,
+        hint=f"try {flag} {near[0]}" if near else "'edgeconv inspect --ops -v' lists the names",
+    )
 
 
 def cut(
@@ -166,21 +193,6 @@ def show_path(path: Sequence[str]) -> str:
     if len(path) > 7:
         path = [*path[:3], f"… {len(path) - 6} more …", *path[-3:]]
     return " → ".join(path)
-
-
-def _existing(graph: Graph, text: str, role: str) -> str:
-    name, port = split_reference(text)
-    if text in graph.nodes:
-        name, port = text, 0
-    if name not in graph.nodes or port is None:
-        near = nearest(name, list(graph.nodes))
-        raise UsageError(
-            f"the graph has no tensor '{text}'",
-            where=graph.path or None,
-            why=f"nearest names: {', '.join(near)}" if near else None,
-            hint=f"try --{role}s {near[0]}" if near else "'edgeconv inspect --ops -v' lists the names",
-        )
-    return f"{name}:{port}"
 
 
 def nearest(name: str, known: Sequence[str]) -> list[str]:

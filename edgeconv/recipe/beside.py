@@ -1,0 +1,32 @@
+"""The contract of an artifact as the manifest beside it says it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeconv.errors import UsageError
+from edgeconv.execution.manifest import FILE_NAME, read_manifest
+from edgeconv.formats.base import Contract, contract_from_json
+from edgeconv.formats.registry import identify, sha256_of
+
+
+def contract_beside(path: Path) -> Contract | None:
+    """What edgeconv said of an artifact when it made it; ``None`` where nothing is said, or of another file.
+
+    A frozen graph does not name its inputs and outputs; the manifest that was written with it does.
+    """
+    places = [path.with_name(f"{path.name}.{FILE_NAME}"), path.parent / FILE_NAME]
+    if path.is_dir():
+        places.append(path / FILE_NAME)
+    for place in places:
+        if not place.is_file():
+            continue
+        try:
+            manifest = read_manifest(place)
+        except UsageError:
+            continue
+        for record in manifest.artifacts:
+            lies_at = place.parent / record.path
+            if lies_at.resolve() == path.resolve() and record.sha256 == sha256_of(path, identify(path)):
+                return contract_from_json(record.contract)
+    return None
