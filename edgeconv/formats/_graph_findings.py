@@ -77,7 +77,8 @@ def _training_batch_norm(nodes: list[tuple[str, Any]]) -> list[Finding]:
             "training-batch-norm",
             f"{len(live)} batch normalisations use the batch's own statistics (training): {_some(live)}",
             where=live[0],
-            hint="export the model in inference mode",
+            hint="'edgeconv convert' puts the moving statistics in their place where the model has them; a "
+            "frozen graph that has lost them needs its checkpoint: --checkpoint PREFIX",
         )
     ]
 
@@ -96,7 +97,8 @@ def _live_randomness(nodes: list[tuple[str, Any]]) -> list[Finding]:
             f"{len(named)} random ops ({kinds}) lie on the way to the outputs"
             f"{', of dropout that is still on' if dropout else ''}: {_some(named)}",
             where=named[0],
-            hint="export the model in inference mode; a random output cannot be compared",
+            hint="'edgeconv convert' takes dropout out; any other random op makes the outputs random, which "
+            "cannot be compared",
         )
     ]
 
@@ -114,7 +116,8 @@ def _training_switches(view: GraphView, names: list[str]) -> list[Finding]:
             "training-switch",
             f"an input switches between training and inference: {_some(switches)}",
             where=switches[0],
-            hint="it has to be fixed to its inference value before conversion",
+            hint="'edgeconv convert' fixes it to its inference value; to keep it as an input, name it with "
+            "--inputs",
         )
     ]
 
@@ -132,7 +135,8 @@ def _pipelines(nodes: list[tuple[str, Any]]) -> list[Finding]:
                     code,
                     f"the graph reads its input from {noun}: {_some(ends)}",
                     where=ends[0],
-                    hint=f"cut it there: --inputs {ends[0]}:0",
+                    hint="what it gives becomes an input of the model; to cut elsewhere, name the tensor "
+                    f"with --inputs, for example --inputs {ends[0]}:0",
                 )
             )
     return found

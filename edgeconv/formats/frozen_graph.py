@@ -181,7 +181,8 @@ def _require_values(view: GraphView, contract: Contract, path: Path) -> None:
         f"the graph is not frozen: it needs {', '.join(variables[:3])}{more}, whose values are not in it",
         where=str(path),
         why="the values of variables are kept in a checkpoint, beside the graph",
-        hint="convert the SavedModel that was exported with them, or freeze the graph with its checkpoint",
+        hint="give the checkpoint that has them: --checkpoint PREFIX; or convert the SavedModel that was "
+        "exported with them",
     )
 
 

@@ -13,6 +13,8 @@ from typing import Any
 from edgeconv.errors import UsageError
 from edgeconv.formats import _graph_vocabulary as vocabulary
 from edgeconv.formats._graph_outputs import ranked_outputs
+from edgeconv.formats._graph_pipelines import completed, pipeline_ends
+from edgeconv.formats._graph_switches import training_switches
 from edgeconv.formats._graph_view import GraphView
 from edgeconv.formats.base import Candidate, Contract, TensorSpec
 
@@ -71,7 +73,8 @@ def contract_for_graph(
     Args:
         graph_def: a ``GraphDef``.
         inputs: node names or tensor names (``node:port``); an inner tensor cuts the graph there. Where
-            ``None``, the placeholders that the outputs depend on.
+            ``None``, the placeholders that the outputs depend on, and what queues and iterators give.
+            Switches between training and inference are inputs only where they are named.
         outputs: node names or tensor names. Where ``None``, the candidates, if they leave no doubt.
 
     Returns:
@@ -80,7 +83,7 @@ def contract_for_graph(
 
     Raises:
         UsageError: a name does not exist (says the nearest), the outputs are ambiguous (lists the
-            candidates), an output depends on something that is not fed, or no output on an input.
+            candidates), or an output depends on a placeholder that is not fed, or none on an input.
     """
     view = GraphView(graph_def)
     if not view.nodes:
@@ -91,9 +94,15 @@ def contract_for_graph(
     if inputs:
         _check_fed(view, fed, needed, chosen_outputs)
     else:
-        fed = _placeholders(view, needed)
+        ends = pipeline_ends(view, chosen_outputs, frozenset())
+        for name, port in ends:
+            if view.dtype(name, port) == "unknown":
+                raise _unknown_pipeline(view, name)
+        needed = view.upstream((n for n, port in chosen_outputs if (n, port) not in ends), frozenset(ends))
+        fed = [*_placeholders(view, needed), *ends]
+        fed.sort(key=lambda tensor: (view.order[tensor[0]], tensor[1]))
     return Contract(
-        inputs=tuple(view.spec(name, port) for name, port in dict.fromkeys(fed)),
+        inputs=tuple(completed(view, view.spec(name, port), name, port) for name, port in dict.fromkeys(fed)),
         outputs=tuple(view.spec(name, port) for name, port in dict.fromkeys(chosen_outputs)),
     )
 
@@ -123,10 +132,12 @@ def _check_fed(
 ) -> None:
     cut = frozenset(fed)
     takers = {name for name, _ in outputs} | needed
+    switches = training_switches(view, needed)
     missing = [
         name
         for name in view.nodes
         if name in needed and view.nodes[name].op in ("Placeholder", "PlaceholderV2") and (name, 0) not in cut
+        if name not in switches
     ]
     if missing:
         raise UsageError(
@@ -148,24 +159,23 @@ def _check_fed(
 
 
 def _placeholders(view: GraphView, needed: set[str]) -> list[tuple[str, int]]:
-    fed = []
-    pipelines = []
-    for name, node in view.nodes.items():
-        if name not in needed:
-            continue
-        if node.op in vocabulary.PLACEHOLDER_OPS and not _is_optional(view, name):
-            fed.append((name, 0))
-        elif node.op in vocabulary.QUEUE_OPS | vocabulary.ITERATOR_OPS:
-            pipelines.append(name)
-    if pipelines:
-        kind = "a queue" if view.nodes[pipelines[0]].op in vocabulary.QUEUE_OPS else "a dataset iterator"
-        raise UsageError(
-            f"the outputs read their input from {kind}",
-            where=pipelines[0],
-            why="it would wait for data that nobody delivers",
-            hint=f"cut the graph there: --inputs {pipelines[0]}:0",
-        )
-    return fed
+    switches = training_switches(view, needed)
+    return [
+        (name, 0)
+        for name, node in view.nodes.items()
+        if name in needed and node.op in vocabulary.PLACEHOLDER_OPS
+        if name not in switches and not _is_optional(view, name)
+    ]
+
+
+def _unknown_pipeline(view: GraphView, name: str) -> UsageError:
+    kind = "a queue" if view.nodes[name].op in vocabulary.QUEUE_OPS else "a dataset iterator"
+    return UsageError(
+        f"the outputs read their input from {kind} that does not say what it holds",
+        where=name,
+        why="it would wait for data that nobody delivers",
+        hint=f"cut the graph behind it: --inputs TENSOR, where TENSOR takes from {name}",
+    )
 
 
 def _judge_input(view: GraphView, name: str, needed: bool) -> tuple[float, tuple[str, ...]] | None:

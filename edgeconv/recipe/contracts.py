@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from edgeconv.errors import UsageError
+from edgeconv.formats._graph_switches import is_switch
 from edgeconv.formats.base import Contract, Description, Format, Shape, Signature, TensorSpec, contract_of
 
 _DEFAULT_SIGNATURE = "serving_default"
@@ -75,6 +76,10 @@ def source_contract(
     contract = _stated(part, description, signature, inputs, outputs)
     if contract is None:
         return None
+    if not inputs and (pinned := [name for name in shapes or {} if not _has(contract.inputs, name)]):
+        # A shape is a way to name an input: a switch between training and inference, that is left out else.
+        everything = [*(spec.name for spec in contract.inputs), *pinned]
+        contract = _stated(part, description, signature, everything, outputs) or contract
     return pin_shapes(contract, shapes or {})
 
 
@@ -180,14 +185,19 @@ def _subset(contract: Contract, inputs: Sequence[str], outputs: Sequence[str]) -
         )
     if inputs:
         picked = tuple(_named(contract.inputs, name, "--inputs") for name in inputs)
-        missing = [spec.name for spec in contract.inputs if spec not in picked]
+        missing = [spec.name for spec in contract.inputs if spec not in picked and not is_switch(spec)]
         if missing:
             raise UsageError(
                 f"--inputs leaves out {', '.join(missing)}, which the signature needs",
                 hint="name all inputs of the signature; to cut inside the graph, convert its frozen graph",
             )
-        chosen = dataclasses.replace(chosen, inputs=picked)
-    return chosen
+        return dataclasses.replace(chosen, inputs=picked)
+    # What only switches between training and inference is no input, unless somebody names it.
+    return dataclasses.replace(chosen, inputs=tuple(s for s in chosen.inputs if not is_switch(s)))
+
+
+def _has(specs: Sequence[TensorSpec], name: str) -> bool:
+    return any(name in (spec.name, spec.tensor) for spec in specs)
 
 
 def _named(specs: Sequence[TensorSpec], name: str, flag: str) -> TensorSpec:

@@ -253,9 +253,9 @@ def test_a_queue_as_input_is_found_and_where_to_cut_it(tmp_path: Path) -> None:
     node(graph, "dequeue", "QueueDequeueManyV2", "queue")
     node(graph, "out", "Relu", "dequeue", T=FLOAT)
     assert findings(graph, tmp_path)["queue-input"] == "dequeue"
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(UsageError, match="does not say what it holds") as caught:
         contract_for_graph(graph, None, ["out"])
-    assert "--inputs dequeue:0" in (caught.value.hint or "")
+    assert "takes from dequeue" in (caught.value.hint or "")
     assert contract_for_graph(graph, ["dequeue:0"], ["out"]).inputs[0].name == "dequeue"
 
 

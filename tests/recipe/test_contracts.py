@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from edgeconv.errors import UsageError
@@ -89,3 +91,47 @@ def test_compatible(
     stated: tuple[int | None, ...] | None, wanted: tuple[int | None, ...], fits: bool
 ) -> None:
     assert compatible(stated, wanted) is fits
+
+
+def with_switch() -> Description:
+    (serving,) = described("run").signatures
+    switch = TensorSpec("is_training", "bool", (), "run_is_training:0")
+    return Description(
+        "saved_model",
+        "m",
+        1,
+        signatures=(Signature("run", (*serving.inputs, switch), serving.outputs),),
+    )
+
+
+def test_a_switch_between_training_and_inference_is_an_input_only_where_it_is_named() -> None:
+    part = format_named("saved_model")
+
+    def inputs(**options: object) -> list[str]:
+        found = source_contract(part, with_switch(), **options)  # type: ignore[arg-type]
+        assert found is not None
+        return [spec.name for spec in found.inputs]
+
+    assert inputs() == ["image"]
+    assert inputs(inputs=["image"]) == ["image"]
+    assert inputs(inputs=["image", "is_training"]) == ["image", "is_training"]
+    assert inputs(shapes={"is_training": ()}) == ["image", "is_training"]
+
+
+def test_a_shape_names_a_switch_of_a_graph_too(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    with tf.Graph().as_default() as graph:
+        x = tf.compat.v1.placeholder(tf.float32, None, "x")
+        training = tf.compat.v1.placeholder(tf.bool, None, "training")
+        tf.where(training, x, -x, name="y")
+    file = tmp_path / "graph.pb"
+    file.write_bytes(graph.as_graph_def().SerializeToString())
+    part = format_named("frozen_graph")
+    description = part.describe(file)
+    pinned = source_contract(part, description, shapes={"x": (1, 2)})
+    assert pinned is not None
+    assert [(s.name, s.shape) for s in pinned.inputs] == [("x", (1, 2))]
+    named = source_contract(part, description, shapes={"x": (1, 2), "training": ()})
+    assert named is not None
+    assert [(s.name, s.shape) for s in named.inputs] == [("x", (1, 2)), ("training", ())]
