@@ -14,11 +14,11 @@ from typing import Any
 
 from edgeconv.surgery._variables import (
     VARIABLES,
-    last_of_chain,
     node_name,
     read,
     scope_of,
     shape_of,
+    values_of,
     variable_of,
     writes_fed_by,
 )
@@ -57,6 +57,7 @@ class Layer:
         variance: references that have the batch's variance.
         parameters: references to scale and offset, as far as it has them.
         channels: number of elements of each statistic; ``None``: unknown.
+        taken: references to the moving mean and variance that the op itself takes, if it does.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Layer:
     variance: Sequence[str]
     parameters: Sequence[str] = ()
     channels: int | None = None
+    taken: Sequence[str] = ()
 
 
 def find(graph: Graph, layer: Layer) -> Moving | None:
@@ -72,6 +74,8 @@ def find(graph: Graph, layer: Layer) -> Moving | None:
     variance = _updated(graph, layer, layer.variance)
     if mean is not None and variance is not None and mean != variance:
         return Moving(read(graph, mean), read(graph, variance), "they are updated from the batch's")
+    if (own := _taken(graph, layer)) is not None:
+        return own
     for scope in _scopes(graph, layer):
         means, variances = _named(graph, scope, _MEAN, layer), _named(graph, scope, _VARIANCE, layer)
         if len(means) == len(variances) == 1:
@@ -99,14 +103,39 @@ def channels_of(graph: Graph, references: Iterable[str]) -> int | None:
 
 def _updated(graph: Graph, layer: Layer, statistics: Iterable[str]) -> str | None:
     own = {variable_of(graph, parameter) for parameter in layer.parameters}
-    writes = [
-        write
-        for write in writes_fed_by(graph, statistics)
-        if write.variable not in own and _fits(graph.nodes[write.variable], layer)
-    ]
-    variables = list(dict.fromkeys(write.variable for write in last_of_chain(graph, writes)))
+    writes = writes_fed_by(graph, statistics)
     # Nearest first: what is farther away is somebody else's.
-    return variables[0] if variables else None
+    for variable in dict.fromkeys(write.variable for write in writes):
+        if variable not in own and _fits(graph.nodes[variable], layer):
+            return _unbiased(graph, variable, layer) or variable
+    return None
+
+
+def _taken(graph: Graph, layer: Layer) -> Moving | None:
+    """What the op takes to update, or takes without using it, as the fused one of Keras does."""
+    if len(layer.taken) != 2:
+        return None
+    evidence = "the op itself takes them"
+    mean, variance = (variable_of(graph, reference) for reference in layer.taken)
+    if mean is not None and variance is not None and mean != variance:
+        fits = _fits(graph.nodes[mean], layer) and _fits(graph.nodes[variance], layer)
+        return Moving(read(graph, mean), read(graph, variance), evidence) if fits else None
+    sizes = [channels_of(graph, [reference]) for reference in layer.taken]
+    if layer.channels is not None and sizes == [layer.channels] * 2:
+        return Moving(*layer.taken, evidence)
+    return None
+
+
+def _unbiased(graph: Graph, biased: str, layer: Layer) -> str | None:
+    """The variable that is made of ``biased`` by correcting its bias: a division by 1 - decay ** steps."""
+    for reference in values_of(graph, biased):
+        for reader, index in graph.readers_of(reference):
+            if reader.op not in ("RealDiv", "Div") or index != 0:
+                continue
+            for write in writes_fed_by(graph, [reader.name]):
+                if write.variable != biased and _fits(graph.nodes[write.variable], layer):
+                    return write.variable
+    return None
 
 
 def _fits(node: Any, layer: Layer) -> bool:

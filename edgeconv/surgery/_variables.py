@@ -117,24 +117,17 @@ def writes_fed_by(graph: Graph, references: Iterable[str]) -> list[Write]:
     return list(found.values())
 
 
-def last_of_chain(graph: Graph, writes: list[Write]) -> list[Write]:
-    """Those of ``writes`` whose variable no other one's new value is made from.
-
-    A moving average without bias keeps the biased one in a variable of its own and computes from it.
-    """
-    if len(writes) < 2:
-        return writes
-    sources = {write.node.name: graph.upstream([write.node.input[1]]) for write in writes}
-    last = []
-    for write in writes:
-        others = (w for w in writes if w.variable != write.variable)
-        used = any(
-            write.variable in sources[w.node.name] and w.variable not in sources[write.node.name]
-            for w in others
-        )
-        if not used:
-            last.append(write)
-    return last
+def values_of(graph: Graph, variable: str) -> list[str]:
+    """References to the value of a variable at any time, before and after its updates."""
+    found = [] if graph.nodes[variable].op == "VarHandleOp" else [variable]
+    for reader in graph.readers(variable):
+        if variable_of(graph, reader.input[0]) != variable:
+            continue
+        if reader.op in ("Identity", "ReadVariableOp"):
+            found.append(reader.name)
+        elif reader.op in WRITES and reader.op.endswith(("Assign", "Add", "Sub")):
+            found += [reader.name, *(r.name for r in graph.readers(reader.name) if r.op == "Identity")]
+    return found
 
 
 def _outputs(node: Any, index: int) -> list[str]:

@@ -18,7 +18,7 @@ from edgeconv.errors import ConversionError
 from edgeconv.formats import _graph_vocabulary as vocabulary
 from edgeconv.surgery import _moving_statistics as moving
 from edgeconv.surgery._liveness import repairable
-from edgeconv.surgery._variables import VARIABLES, read, variable_of
+from edgeconv.surgery._variables import VARIABLES
 from edgeconv.surgery.changes import Change, Replaced
 from edgeconv.surgery.graph import Graph, full
 
@@ -51,9 +51,10 @@ def _repair(graph: Graph, node: Any) -> Change:
         mean=[f"{node.name}:1"],
         variance=[f"{node.name}:2"],
         parameters=(scale, offset),
+        taken=graph.data_inputs(node)[3:5],
         channels=moving.channels_of(graph, (scale, offset)),
     )
-    found = moving.find(graph, layer) or _own(graph, node)
+    found = moving.find(graph, layer)
     if found is None:
         raise _lost(graph, node)
     before = (full(x), full(scale), full(offset), full(found.mean), full(found.variance))
@@ -70,21 +71,6 @@ def _repair(graph: Graph, node: Any) -> Change:
         f"'{_shown(found.mean)}' and '{_shown(found.variance)}' ({found.evidence})",
         (replaced,),
     )
-
-
-def _own(graph: Graph, node: Any) -> moving.Moving | None:
-    """The statistics that the op takes to update them, which it has where its averaging factor is not 1."""
-    inputs = graph.data_inputs(node)[3:5]
-    if len(inputs) < 2:
-        return None
-    evidence = "the op itself takes them to update them"
-    variables = [variable_of(graph, reference) for reference in inputs]
-    if variables[0] is not None and variables[1] is not None and variables[0] != variables[1]:
-        return moving.Moving(read(graph, variables[0]), read(graph, variables[1]), evidence)
-    sizes = [moving.channels_of(graph, [reference]) for reference in inputs]
-    if all(sizes) and sizes == [moving.channels_of(graph, graph.data_inputs(node)[1:3])] * 2:
-        return moving.Moving(inputs[0], inputs[1], evidence)
-    return None
 
 
 def _lost(graph: Graph, node: Any) -> ConversionError:

@@ -29,7 +29,7 @@ _ADDS = ("Add", "AddV2")
 _REDUCTIONS = ("Mean", "Sum")
 _SHAPING = ("Squeeze", "Reshape", "Identity", "StopGradient", "Cast", "ExpandDims", "Snapshot")
 _STATISTIC = frozenset(
-    {"Add", "AddV2", "Sub", "Mul", "RealDiv", "Div", "Square", "Pow", "SquaredDifference", "Maximum", "Neg"}
+    {"Add", "AddV2", "Sub", "Mul", "RealDiv", "Div", "Square", "Pow", "SquaredDifference", "Maximum"}
     | {"Inv", "Reciprocal", "Relu", "Abs", *_SHAPING}
 )
 _COUNTING = frozenset({"Const", "Shape", "Size", "Prod", "StridedSlice", "GatherV2", "Gather", "Cast"})

@@ -17,6 +17,7 @@ from edgeconv.formats.base import Contract, TensorSpec
 from edgeconv.runtimes._inference_reference import as_reference
 from edgeconv.surgery.changes import Change, Replaced
 from edgeconv.surgery.graph import Graph
+from edgeconv.surgery.graph_editing import clean
 from edgeconv.surgery.inference import to_inference
 
 Build = Callable[[Any], Any]
@@ -77,8 +78,10 @@ def value_of(name: str, shape: Sequence[int]) -> Any:
 
 
 def copied(graph_def: Any) -> Any:
-    """A GraphDef of its own."""
-    return type(graph_def).FromString(graph_def.SerializeToString())
+    """A GraphDef of its own, without what binds nodes to places."""
+    copy = type(graph_def).FromString(graph_def.SerializeToString())
+    clean(copy)
+    return copy
 
 
 def session_of(graph_def: Any, values: Mapping[str, Any]) -> Any:
