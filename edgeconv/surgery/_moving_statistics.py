@@ -122,7 +122,7 @@ def _taken(graph: Graph, layer: Layer) -> Moving | None:
         return Moving(read(graph, mean), read(graph, variance), evidence) if fits else None
     sizes = [channels_of(graph, [reference]) for reference in layer.taken]
     if layer.channels is not None and sizes == [layer.channels] * 2:
-        return Moving(*layer.taken, evidence)
+        return Moving(layer.taken[0], layer.taken[1], evidence)
     return None
 
 

@@ -69,7 +69,18 @@ def _bypass(graph: Graph, node: Any, kept: str, kind: str, loops: set[str]) -> C
 
 
 def _applied(graph: Graph, node: Any) -> tuple[str, Mask] | None:
-    """What a mask is applied to, and the mask, if ``node`` is where that is done."""
+    """What a mask is applied to, and the mask, if ``node`` is where that is done.
+
+    Not where the probability is made of an input: who names it as one wants to decide it at each run.
+    """
+    found = _masked(graph, node)
+    if found is None:
+        return None
+    sources = graph.upstream([found[1].keep.root], stop=graph.inputs)
+    return None if sources & set(graph.inputs) else found
+
+
+def _masked(graph: Graph, node: Any) -> tuple[str, Mask] | None:
     inputs = graph.data_inputs(node)
     if node.op == "Mul":
         for kept, other in ((inputs[0], inputs[1]), (inputs[1], inputs[0])):
@@ -78,7 +89,9 @@ def _applied(graph: Graph, node: Any) -> tuple[str, Mask] | None:
                 return kept, found
         return None
     found = mask(graph, inputs[0])
-    return (inputs[1], found) if found is not None and is_filled(graph, inputs[2], 0.0) else None
+    if found is None or not is_filled(graph, inputs[2], 0.0) or is_filled(graph, inputs[1], 1.0):
+        return None
+    return inputs[1], found
 
 
 def _dropout(graph: Graph, node: Any) -> tuple[Any, str, str] | None:
