@@ -17,6 +17,7 @@ from typing import Any
 
 from edgeconv.formats import _graph_vocabulary as vocabulary
 from edgeconv.formats._tensor_types import dtype_name
+from edgeconv.formats.graph_reading import split_reference
 from edgeconv.surgery._dropout_forms import (
     NORMAL,
     Mask,
@@ -76,8 +77,20 @@ def _applied(graph: Graph, node: Any) -> tuple[str, Mask] | None:
     found = _masked(graph, node)
     if found is None:
         return None
-    sources = graph.upstream([found[1].keep.root], stop=graph.inputs)
-    return None if sources & set(graph.inputs) else found
+    return None if _from_an_input(graph, found[1].keep.root) else found
+
+
+def _from_an_input(graph: Graph, reference: str) -> bool:
+    """Whether a tensor is computed from an input; what only waits for one (in a loop's frame) is not."""
+    todo, seen = [reference], set()
+    while todo:
+        name = split_reference(todo.pop())[0]
+        if name in graph.inputs:
+            return True
+        if name not in seen and name in graph.nodes:
+            seen.add(name)
+            todo.extend(graph.data_inputs(graph.nodes[name]))
+    return False
 
 
 def _masked(graph: Graph, node: Any) -> tuple[str, Mask] | None:
