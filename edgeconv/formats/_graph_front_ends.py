@@ -16,6 +16,7 @@ What belongs to the front end, by the meaning of the ops and never by a name:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -47,7 +48,8 @@ IMAGE_OPS = frozenset(
 )
 AUDIO_OPS = frozenset({"DecodeWav", "AudioSpectrogram", "Mfcc", "AudioMicrofrontend"})
 TABLE_OPS = frozenset({"LookupTableFind", "LookupTableFindV2", "LookupTableSize", "LookupTableSizeV2"})
-_CORE = TEXT_OPS | IMAGE_OPS | AUDIO_OPS | TABLE_OPS
+FRONT_END_OPS = TEXT_OPS | IMAGE_OPS | AUDIO_OPS | TABLE_OPS
+"""Op types that no edge format has and that stand before what a model has learned."""
 _FOLLOWING = frozenset(
     {"SparseReshape", "SparseFillEmptyRows", "SparseSegmentSum", "SparseSegmentMean", "SparseSegmentSqrtN"}
     | {"SparseSegmentSumWithNumSegments", "SparseSegmentMeanWithNumSegments"}
@@ -80,6 +82,7 @@ _MERGING = frozenset(
 )
 """Ops that move, choose and count: they merge several tensors of a front end, and hold no weights."""
 _SMALL = 64
+_CALL_NAMES = re.compile(r"^(?:[^/]+/)*(?:Stateful)?PartitionedCall(?:_\d+)?/(?=.)")
 _SILENT = frozenset({"Assert", "Print", "PrintV2", "NoOp"})
 _PLACEHOLDERS = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"})
 
@@ -117,6 +120,22 @@ class FrontEnd:
         """The contract of what is left."""
         return replace(of, inputs=(*self.kept, *self.cut), outputs=self.outputs)
 
+    def said(self) -> tuple[str, ...]:
+        """What a person is told of it, one sentence each."""
+        sentences = []
+        if self.cut:
+            where = ", ".join(f"'{spec.inner_name}'" for spec in self.cut)
+            before = ", ".join(f"{op} ('{node}')" for op, node in self.ops.items())
+            taken = ", ".join(f"'{spec.name}'" for spec in self.cut)
+            instead = ", ".join(f"'{spec.name}'" for spec in self.inputs)
+            sentences.append(
+                f"cut at {where}: edge formats have no op for what is before, {before}; "
+                f"artifacts take {taken} in place of {instead}"
+            )
+        for spec in self.text_outputs:
+            sentences.append(f"the output '{spec.name}' is text, which no edge format has: it is left out")
+        return tuple(sentences)
+
 
 def find_front_end(graph_def: Any, contract: Contract) -> FrontEnd | None:
     """The front end between the inputs and outputs of ``contract``; ``None`` where there is none.
@@ -134,7 +153,7 @@ def _worth_looking(graph_def: Any, contract: Contract) -> bool:
     if any(spec.dtype == "string" for spec in (*contract.inputs, *contract.outputs)):
         return True
     functions = (node for function in graph_def.library.function for node in function.node_def)
-    return any(node.op in _CORE for nodes in (graph_def.node, functions) for node in nodes)
+    return any(node.op in FRONT_END_OPS for nodes in (graph_def.node, functions) for node in nodes)
 
 
 class _Search:
@@ -166,7 +185,7 @@ class _Search:
         inputs = self._contract.inputs
         return FrontEnd(
             inputs=tuple(spec for spec in inputs if self._end(spec) in taken),
-            cut=_unique_names(cut, {spec.name for spec in inputs}),
+            cut=_named(cut, {spec.name for spec in inputs}),
             kept=tuple(spec for spec in inputs if self._end(spec) in kept),
             outputs=self._outputs,
             text_outputs=self._text,
@@ -332,8 +351,8 @@ class _Search:
         found: dict[str, str] = {}
         for name in sorted(front, key=self._view.order.__getitem__):
             node = self._view.nodes[name]
-            for inner in (node, *_inside(node, self._view.functions)):
-                if inner.op in _CORE:
+            for inner in (node, *inside(node, self._view.functions)):
+                if inner.op in FRONT_END_OPS:
                     found.setdefault(inner.op, name)
         return found
 
@@ -364,15 +383,15 @@ def front_end_dtypes(node: Any) -> tuple[str, ...]:
 
 
 def _is_core(node: Any, functions: dict[str, Any]) -> bool:
-    if node.op in _CORE:
+    if node.op in FRONT_END_OPS:
         return True
     if node.op in _SILENT or node.op in ("Const", "VarHandleOp", "VariableV2", "IdentityN"):
         return False
     if _has_strings(node):
         return True
     return any(
-        inner.op in _CORE or (inner.op not in _SILENT and inner.op != "Const" and _has_strings(inner))
-        for inner in _inside(node, functions)
+        inner.op in FRONT_END_OPS or (inner.op not in _SILENT and inner.op != "Const" and _has_strings(inner))
+        for inner in inside(node, functions)
     )
 
 
@@ -387,7 +406,7 @@ def _has_strings(node: Any) -> bool:
     return False
 
 
-def _inside(node: Any, functions: dict[str, Any]) -> Iterable[Any]:
+def inside(node: Any, functions: dict[str, Any]) -> Iterable[Any]:
     """All nodes of the functions that a node names: the bodies of loops and branches."""
     seen: set[str] = set()
     todo = list(functions_named_in(node))
@@ -415,13 +434,15 @@ def _frames(view: GraphView, path: set[str]) -> list[set[str]]:
     return frames
 
 
-def _unique_names(specs: tuple[TensorSpec, ...], taken: set[str]) -> tuple[TensorSpec, ...]:
+def _named(specs: tuple[TensorSpec, ...], taken: set[str]) -> tuple[TensorSpec, ...]:
+    """The specs under names without the calls that they stand in, each name once."""
     used = set(taken)
     result = []
     for spec in specs:
-        name, number = spec.name, 1
+        wish = _CALL_NAMES.sub("", spec.name)
+        name, number = wish, 1
         while name in used:
-            name, number = f"{spec.name}_{number}", number + 1
+            name, number = f"{wish}_{number}", number + 1
         used.add(name)
         result.append(replace(spec, name=name))
     return tuple(result)
