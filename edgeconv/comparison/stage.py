@@ -25,7 +25,8 @@ def gate(payload: Mapping[str, Any]) -> dict[str, Any]:
         payload: ``artifact`` (path, format, contract or null), ``runtime``, ``options``, ``probes``
             (path), ``observation`` (path to write), ``reference`` (its id, or null where the artifact is
             itself the reference), ``reference_observation`` (path or null), ``reference_contract``,
-            ``tolerance``, ``input_map`` and ``output_map`` (reference name to candidate name).
+            ``tolerance``, ``input_map`` and ``output_map`` (reference name to candidate name),
+            ``replaced`` (how many tensors of the reference were replaced for it to be that of inference).
 
     Returns:
         ``verdict`` as the manifest holds it, and ``contract``, completed by what the runtime said.
@@ -59,8 +60,16 @@ def gate(payload: Mapping[str, Any]) -> dict[str, Any]:
         judged = judge(reference, observation, reference_contract, contract, tolerance, mapping=mapping)
         verdict = to_json(judged)
     verdict.update(reference=payload["reference"], inputs=labels)
-    verdict["notes"] = [*verdict.get("notes", ()), *left_out]
+    verdict["notes"] = [*verdict.get("notes", ()), *left_out, *_about_reference(payload.get("replaced", 0))]
     return {"verdict": verdict, "contract": to_json(contract)}
+
+
+def _about_reference(replaced: int) -> list[str]:
+    """How the reference of an arrow to an inference graph came about."""
+    if not replaced:
+        return []
+    tensors = "1 tensor of the source was" if replaced == 1 else f"{replaced} tensors of the source were"
+    return [f"the reference is the source run in inference: {tensors} replaced by what each is worth there"]
 
 
 def _input_names(

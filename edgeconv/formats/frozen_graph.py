@@ -96,8 +96,19 @@ class FrozenGraph:
             InvalidModelError: truncated, corrupt, no graph, or not frozen: variables whose values are not
                 in it lie between the tensors.
         """
+        return self._contract(path, inputs, outputs, switches=False)
+
+    def contract_as_it_is(
+        self, path: Path, inputs: Sequence[str] | None, outputs: Sequence[str] | None
+    ) -> Contract:
+        """The same with what switches between training and inference among the inputs."""
+        return self._contract(path, inputs, outputs, switches=True)
+
+    def _contract(
+        self, path: Path, inputs: Sequence[str] | None, outputs: Sequence[str] | None, *, switches: bool
+    ) -> Contract:
         graph_def = read_graph_def(path)
-        contract = contract_for_graph(graph_def, inputs, outputs)
+        contract = contract_for_graph(graph_def, inputs, outputs, switches=switches)
         _require_values(GraphView(graph_def), contract, path)
         return contract
 

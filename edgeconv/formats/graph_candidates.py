@@ -66,7 +66,11 @@ def unambiguous(candidates: Sequence[Candidate]) -> tuple[TensorSpec, ...] | Non
 
 
 def contract_for_graph(
-    graph_def: Any, inputs: Sequence[str] | None = None, outputs: Sequence[str] | None = None
+    graph_def: Any,
+    inputs: Sequence[str] | None = None,
+    outputs: Sequence[str] | None = None,
+    *,
+    switches: bool = False,
 ) -> Contract:
     """The contract of a graph: the tensors that the user names, the rest found by looking.
 
@@ -76,6 +80,7 @@ def contract_for_graph(
             ``None``, the placeholders that the outputs depend on, and what queues and iterators give.
             Switches between training and inference are inputs only where they are named.
         outputs: node names or tensor names. Where ``None``, the candidates, if they leave no doubt.
+        switches: whether such switches are inputs though nobody names them: for running the graph as it is.
 
     Returns:
         A contract whose logical names are the node names (with ``:port`` behind port 0) and whose
@@ -99,7 +104,7 @@ def contract_for_graph(
             if view.dtype(name, port) == "unknown":
                 raise _unknown_pipeline(view, name)
         needed = view.upstream((n for n, port in chosen_outputs if (n, port) not in ends), frozenset(ends))
-        fed = [*_placeholders(view, needed), *ends]
+        fed = [*_placeholders(view, needed, switches), *ends]
         fed.sort(key=lambda tensor: (view.order[tensor[0]], tensor[1]))
     return Contract(
         inputs=tuple(completed(view, view.spec(name, port), name, port) for name, port in dict.fromkeys(fed)),
@@ -158,8 +163,8 @@ def _check_fed(
             )
 
 
-def _placeholders(view: GraphView, needed: set[str]) -> list[tuple[str, int]]:
-    switches = training_switches(view, needed)
+def _placeholders(view: GraphView, needed: set[str], with_switches: bool) -> list[tuple[str, int]]:
+    switches = {} if with_switches else training_switches(view, needed)
     return [
         (name, 0)
         for name, node in view.nodes.items()

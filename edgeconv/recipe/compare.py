@@ -149,6 +149,7 @@ def _side(path: Path, request: ComparisonRequest, *, pinned: bool) -> _Side:
         description,
         signature=request.options.get("signature") if _has(description, request) else None,
         shapes=request.shapes if pinned else {},
+        as_it_is=True,
     )
     precision = str(description.metadata.get("precision", "fp32"))
     runtime = runtime_for(part.name)

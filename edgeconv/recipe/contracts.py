@@ -33,6 +33,17 @@ class StatesContract(Protocol):
 
 
 @runtime_checkable
+class RunsAsItIs(Protocol):
+    """A format whose graphs may have switches between training and inference, which running them needs."""
+
+    def contract_as_it_is(
+        self, path: Path, inputs: Sequence[str] | None, outputs: Sequence[str] | None
+    ) -> Contract:
+        """As ``StatesContract.contract``, with those switches among the inputs."""
+        ...
+
+
+@runtime_checkable
 class HasParts(Protocol):
     """A format that may hold several graphs, told apart by tags."""
 
@@ -67,19 +78,23 @@ def source_contract(
     inputs: Sequence[str] = (),
     outputs: Sequence[str] = (),
     shapes: Mapping[str, Shape] | None = None,
+    as_it_is: bool = False,
 ) -> Contract | None:
     """The contract of a source model; ``None`` where only opening the model tells (a checkpoint).
+
+    What switches between training and inference is no input unless it is named; with ``as_it_is``, for a
+    model that is run and not converted, it is one like any other.
 
     Raises:
         UsageError: an ambiguous or unknown signature, a name that is not there, a shape that contradicts.
     """
-    contract = _stated(part, description, signature, inputs, outputs)
+    contract = _stated(part, description, signature, inputs, outputs, as_it_is)
     if contract is None:
         return None
     if not inputs and (pinned := [name for name in shapes or {} if not _has(contract.inputs, name)]):
         # A shape is a way to name an input: a switch between training and inference, that is left out else.
         everything = [*(spec.name for spec in contract.inputs), *pinned]
-        contract = _stated(part, description, signature, everything, outputs) or contract
+        contract = _stated(part, description, signature, everything, outputs, as_it_is) or contract
     return pin_shapes(contract, shapes or {})
 
 
@@ -141,15 +156,18 @@ def _stated(
     signature: str | None,
     inputs: Sequence[str],
     outputs: Sequence[str],
+    as_it_is: bool,
 ) -> Contract | None:
     if description.signatures:
         contract = contract_of(_choose_signature(description, signature))
         try:
-            return _subset(contract, inputs, outputs)
+            return _subset(contract, inputs, outputs, as_it_is)
         except UsageError:
             # What the signature does not name may be a tensor of the graph.
             if signature is not None or not isinstance(part, StatesContract):
                 raise
+    if as_it_is and isinstance(part, RunsAsItIs):
+        return part.contract_as_it_is(Path(description.path), list(inputs) or None, list(outputs) or None)
     if isinstance(part, StatesContract):
         return part.contract(Path(description.path), list(inputs) or None, list(outputs) or None)
     return None
@@ -177,7 +195,7 @@ def _choose_signature(description: Description, wanted: str | None) -> Signature
     )
 
 
-def _subset(contract: Contract, inputs: Sequence[str], outputs: Sequence[str]) -> Contract:
+def _subset(contract: Contract, inputs: Sequence[str], outputs: Sequence[str], as_it_is: bool) -> Contract:
     chosen = contract
     if outputs:
         chosen = dataclasses.replace(
@@ -192,7 +210,8 @@ def _subset(contract: Contract, inputs: Sequence[str], outputs: Sequence[str]) -
                 hint="name all inputs of the signature; to cut inside the graph, convert its frozen graph",
             )
         return dataclasses.replace(chosen, inputs=picked)
-    # What only switches between training and inference is no input, unless somebody names it.
+    if as_it_is:
+        return chosen
     return dataclasses.replace(chosen, inputs=tuple(s for s in chosen.inputs if not is_switch(s)))
 
 

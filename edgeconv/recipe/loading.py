@@ -28,5 +28,6 @@ def load(path: Path, *, threads: int = 1, options: Mapping[str, Any] | None = No
         signature=given.get("signature"),
         inputs=given.pop("inputs", ()),
         outputs=given.pop("outputs", ()),
+        as_it_is=True,
     )
     return runtime_for(part.name).open(path, contract, threads=threads, options=given)

@@ -34,9 +34,13 @@ from edgeconv.runtimes._tensorflow import (
 )
 from edgeconv.runtimes.formulas import FORMULAS
 from edgeconv.surgery.changes import Replaced, replaced_from_json
-from edgeconv.surgery.graph import Graph, full
+from edgeconv.surgery.graph import Graph, full, short
 from edgeconv.surgery.graph_editing import clean, inlined
 
+_WRITES = frozenset(
+    {"Assign", "AssignAdd", "AssignSub", "AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"}
+    | {"ScatterUpdate", "ScatterAdd", "ScatterSub", "ResourceScatterUpdate", "ResourceScatterAdd"}
+)
 Segment = tuple[Replaced, ...]
 """Tensors whose formulas take nothing that comes behind another one of them."""
 
@@ -68,7 +72,12 @@ def replaced_in(options: Mapping[str, Any] | None) -> tuple[Replaced, ...]:
 
 
 def as_reference(
-    graph_def: Any, contract: Contract, replaced: Sequence[Replaced], path: str, keep: Iterable[str] = ()
+    graph_def: Any,
+    contract: Contract,
+    replaced: Sequence[Replaced],
+    path: str,
+    loads: Iterable[str] = (),
+    keep: Iterable[str] = (),
 ) -> Reference:
     """Prepare a source's graph, which is edited in place or copied.
 
@@ -77,7 +86,8 @@ def as_reference(
         contract: whose tensors are in the graph.
         replaced: what an arrow replaced.
         path: of the source, for errors.
-        keep: nodes that must keep their names (savers, initialisers).
+        loads: nodes that are run to restore and initialise the model.
+        keep: more nodes that must keep their names.
 
     Raises:
         ConversionError: a tensor named there is not in the graph.
@@ -88,7 +98,7 @@ def as_reference(
         specs = (*contract.inputs, *contract.outputs)
         ends = {split_reference(spec.inner_name)[0] for spec in specs} & known
         clean(graph_def)
-        graph_def = inlined(graph_def, sorted({*ends, *(set(keep) & known)}))
+        graph_def = inlined(graph_def, sorted({*ends, *(known & {*keep, *loads})}))
         known = {node.name for node in graph_def.node}
     if missing := sorted(named - known):
         raise ConversionError(
@@ -102,6 +112,7 @@ def as_reference(
         inputs=[spec.inner_name for spec in contract.inputs],
         path=path,
     )
+    _drop_writes(graph, known.intersection(loads))
     aliases = {full(item.tensor): full(item.inputs[0]) for item in todo if item.formula == "identity"}
     for item in todo:
         if item.formula == "constant":
@@ -167,6 +178,18 @@ class ReferenceSession(GraphSession):
                 where=self._path,
             )
         return array
+
+
+def _drop_writes(graph: Graph, loads: Iterable[str]) -> None:
+    """Let no run change a variable: the second would have other moving statistics than the first.
+
+    Only writes that nobody reads the result of; those that restore and initialise the model stay.
+    """
+    for name in graph.upstream(graph.outputs, stop=graph.inputs) - graph.upstream(loads):
+        node = graph.nodes[name]
+        read = any(short(r) == name for reader in graph.readers(name) for r in reader.input if r[:1] != "^")
+        if node.op in _WRITES and not read:
+            graph.become(node, "NoOp", [r for r in node.input if r.startswith("^")])
 
 
 def _add_constant(graph: Graph, item: Replaced) -> str:

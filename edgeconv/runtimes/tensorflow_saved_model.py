@@ -96,17 +96,25 @@ class TensorFlowSavedModelRuntime:
 
 def _as_reference(meta_graph: Any, contract: Contract, replaced: Sequence[Replaced], path: str) -> Reference:
     """The graph of ``meta_graph`` as the reference of an inference graph; it takes the place of its own."""
-    keep = [meta_graph.saver_def.restore_op_name, meta_graph.saver_def.filename_tensor_name]
-    keep.append(meta_graph.saver_def.save_tensor_name)
+    signatures = dict(meta_graph.signature_def)
+    loads = [meta_graph.saver_def.restore_op_name]
     for key in ("saved_model_main_op", "legacy_init_op"):
         if key in meta_graph.collection_def:
-            keep += meta_graph.collection_def[key].node_list.value
-    for definition in meta_graph.signature_def.values():
-        keep += [info.name for info in (*definition.inputs.values(), *definition.outputs.values())]
-    for asset in meta_graph.asset_file_def:
-        keep.append(asset.tensor_info.name)
-    nodes = [split_reference(name)[0] for name in keep]
-    reference = as_reference(meta_graph.graph_def, contract, replaced, path, nodes)
+            loads += meta_graph.collection_def[key].node_list.value
+    if "__saved_model_init_op" in signatures:
+        loads += [info.name for info in signatures.pop("__saved_model_init_op").outputs.values()]
+    keep = [meta_graph.saver_def.filename_tensor_name, meta_graph.saver_def.save_tensor_name]
+    keep += [asset.tensor_info.name for asset in meta_graph.asset_file_def]
+    for each in signatures.values():
+        keep += [info.name for info in (*each.inputs.values(), *each.outputs.values())]
+    reference = as_reference(
+        meta_graph.graph_def,
+        contract,
+        replaced,
+        path,
+        loads=[split_reference(name)[0] for name in loads],
+        keep=[split_reference(name)[0] for name in keep],
+    )
     if reference.graph_def is not meta_graph.graph_def:
         meta_graph.graph_def.CopyFrom(reference.graph_def)
     return reference

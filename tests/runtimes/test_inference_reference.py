@@ -197,3 +197,24 @@ def test_the_main_graph_of_a_saved_model_of_tensorflow_1_keeps_its_variables(tmp
     replaced = Replaced("keep_prob:0", "constant", (), {"value": 1.0, "dtype": "float32"})
     with SAVED_MODEL.open(tmp_path / "model", None, options={"replaced": [to_json(replaced)]}) as session:
         np.testing.assert_allclose(session.infer({"x": X})["y"], X * [1, 2, 3], rtol=1e-6)
+
+
+def test_no_run_changes_the_variables_for_the_next(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.mean = tf.Variable([1.0, 2.0, 3.0])
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, name="x")])
+    def serve(x: Any) -> Any:
+        centred = tf.subtract(x, tf.reduce_mean(x, 0), name="centred")
+        module.mean.assign_sub(module.mean - tf.reduce_mean(x, 0))
+        return {"y": centred, "mean": tf.identity(module.mean, name="read")}
+
+    folder = tmp_path / "model"
+    tf.saved_model.save(module, str(folder), signatures=serve.get_concrete_function())
+    call = "StatefulPartitionedCall/StatefulPartitionedCall"
+    replaced = Replaced(f"{call}/centred:0", "identity", (f"{call}/Mean:0",))
+    with SAVED_MODEL.open(folder, None, options={"replaced": [to_json(replaced)]}) as session:
+        for _ in range(2):
+            np.testing.assert_array_equal(session.infer({"x": X})["mean"], [1.0, 2.0, 3.0])
