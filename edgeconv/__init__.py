@@ -64,6 +64,8 @@ def convert(
     signature: str | None = None,
     tags: Sequence[str] | None = None,
     tolerance: str | Sequence[str] = (),
+    pipeline_config: AnyPath | None = None,
+    label_map: AnyPath | None = None,
     checkpoint: AnyPath | None = None,
     model_builder: str | None = None,
     custom_objects: str | None = None,
@@ -86,6 +88,7 @@ def convert(
         inputs, outputs: tensors where the model begins and ends.
         signature, tags: which callable of a SavedModel.
         tolerance: as ``--tolerance`` takes it.
+        pipeline_config, label_map: what a detector's folder does not hold; see ``--pipeline-config``.
         checkpoint, model_builder: what a checkpoint needs; see ``--model-builder``.
         custom_objects, config, keras_backend: what a Keras file may need; see ``--custom-objects``.
         trust: allow the model to run code and to touch files that it names.
@@ -120,6 +123,8 @@ def convert(
             signature=signature,
             tags=None if tags is None else tuple(tags),
             tolerance=(tolerance,) if isinstance(tolerance, str) else tuple(tolerance),
+            pipeline_config=_path(pipeline_config),
+            label_map=_path(label_map),
             checkpoint=_path(checkpoint),
             model_builder=model_builder,
             custom_objects=custom_objects,

@@ -42,6 +42,10 @@ from edgeconv.cli.options import PATH, common, example, print_json
     help="Tolerance of the gates, as in 'fp32:abs=1e-4,rel=1e-3'.",
 )
 @click.option("--model-builder", metavar="MODULE:FUNCTION", help="Function that builds a checkpoint's model.")
+@click.option(
+    "--pipeline-config", type=PATH, help="pipeline.config of a detector.  [the one beside the model]"
+)
+@click.option("--label-map", type=PATH, help="Names of a detector's classes (.pbtxt, or one a line).")
 @click.option("--checkpoint", type=PATH, help="Checkpoint with the weights of MODEL.")
 @click.option(
     "--custom-objects",
@@ -85,6 +89,8 @@ def command(
     tags: str | None,
     tolerance: tuple[str, ...],
     model_builder: str | None,
+    pipeline_config: Path | None,
+    label_map: Path | None,
     checkpoint: Path | None,
     custom_objects: str | None,
     config: Path | None,
@@ -118,6 +124,8 @@ def command(
         signature=signature,
         tags=tuple(tag for tag in tags.split(",") if tag) if tags is not None else None,
         tolerance=tolerance,
+        pipeline_config=pipeline_config,
+        label_map=label_map,
         checkpoint=checkpoint,
         model_builder=model_builder,
         custom_objects=custom_objects,

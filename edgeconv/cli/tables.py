@@ -43,6 +43,8 @@ def print_manifest(manifest: Manifest, folder: Path, *, quiet: bool, verbose: bo
         for record in manifest.artifacts:
             for note in record.notes:
                 notes.setdefault(note, []).append(record.id)
+        for note in manifest.source.notes:
+            notes.setdefault(note, []).append("source")
         for note, ids in notes.items():
             if len(note) > _SHORT_NOTE and not verbose:
                 note = f"{note[:_SHORT_NOTE]}… (-v shows all)"

@@ -89,6 +89,7 @@ class SourceRecord(_Model):
     contract: dict[str, Any] | None = None
     seconds: float | None = Field(default=None, description="wall time of running it on the gates' inputs")
     peak_rss_bytes: int | None = Field(default=None, description="highest resident memory of that worker")
+    notes: list[str] = Field(default_factory=list, description="what was read beside it and decided from it")
 
 
 class Manifest(_Model):

@@ -97,6 +97,7 @@ class Plan:
         option_sha256: option to the hash of what its value points at (a builder's code, a checkpoint).
         probes: makes the inputs of the gates, once a contract is known.
         calibration: gives the calibration set for a contract; ``None`` never.
+        notes: what was read beside the source and decided from it, for a person.
         observe_early: run the source beside the first conversion. Not where it looks like a training
             graph: what its reference has to be is only known when it has been converted.
     """
@@ -109,3 +110,4 @@ class Plan:
     probes: Callable[[Contract], InputSet]
     calibration: Callable[[Contract], InputSet]
     observe_early: bool = True
+    notes: tuple[str, ...] = ()

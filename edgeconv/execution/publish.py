@@ -106,6 +106,7 @@ class Publisher:
                     contract=to_json(self._plan.source.contract),
                     seconds=seen.verdict.get("seconds") if seen else None,
                     peak_rss_bytes=seen.verdict.get("peak_rss_bytes") if seen else None,
+                    notes=list(self._plan.notes),
                 ),
                 tools={tool: tool_version(tool) for tool in self._tools()},
                 host=host_facts(),

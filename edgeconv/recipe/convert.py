@@ -21,6 +21,7 @@ from edgeconv.execution.workers import WorkerPool
 from edgeconv.formats.base import Artifact
 from edgeconv.formats.registry import identify, sha256_of
 from edgeconv.recipe.contracts import describe_source, require_ranks, source_contract
+from edgeconv.recipe.detection import looked_at
 from edgeconv.recipe.fingerprints import option_sha256
 from edgeconv.recipe.inputs import InputMaker, gate_tolerances
 from edgeconv.recipe.loop import run_in_own_loop
@@ -56,6 +57,8 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
         outputs=request.outputs,
         shapes=request.shapes,
     )
+    detector = looked_at(request, description, contract, kind)
+    contract, kind = detector.contract, detector.kind
     inputs = InputMaker(request, inputs_folder)
     if contract is not None:
         require_ranks(contract)
@@ -71,7 +74,7 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
         raise UsageError(
             f"nothing can be made of {precision} {part.name} by default", hint="say what with --to"
         )
-    options = _options(request, contract.signature if contract else None)
+    options = {**_options(request, contract.signature if contract else None), **detector.options}
     return Plan(
         source=source,
         nodes=plan_nodes(place, targets, options, gate_tolerances(request.tolerance), kind),
@@ -80,6 +83,7 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
         option_sha256=option_sha256(options),
         probes=inputs.probes,
         calibration=inputs.calibration,
+        notes=detector.notes,
         observe_early=not {finding.code for finding in description.findings} & _OF_TRAINING,
     )
 

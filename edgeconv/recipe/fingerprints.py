@@ -35,6 +35,10 @@ def option_sha256(options: Mapping[str, Any]) -> dict[str, str]:
             hashes["checkpoint"] = sha256_of(path, identify(path))
         except EdgeconvError:
             hashes["checkpoint"] = "unreadable"  # the conversion says what is wrong with it
+    for name in ("pipeline_config", "label_map"):
+        if file := options.get(name):
+            path = Path(str(file))
+            hashes[name] = file_sha256(path) if path.is_file() else "not found"
     return hashes
 
 

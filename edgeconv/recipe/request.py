@@ -44,6 +44,8 @@ class ConversionRequest:
         inputs, outputs: tensors where the graph begins and ends; empty to take what the model says.
         tolerance: texts as in ``--tolerance``.
         checkpoint: with the weights of the model.
+        pipeline_config: ``pipeline.config`` of a detector; where ``None``, the one beside the model.
+        label_map: file with the names of classes; where ``None``, the one beside the ``pipeline.config``.
         model_builder: ``MODULE:FUNCTION`` that builds the model of a checkpoint or of weights alone.
         custom_objects: module or ``FILE.py`` with the custom layers and functions of a Keras model.
         config: the architecture of weights alone, as Keras writes it in JSON or YAML.
@@ -63,6 +65,8 @@ class ConversionRequest:
     tags: tuple[str, ...] | None = None
     tolerance: tuple[str, ...] = ()
     checkpoint: Path | None = None
+    pipeline_config: Path | None = None
+    label_map: Path | None = None
     model_builder: str | None = None
     custom_objects: str | None = None
     config: Path | None = None
