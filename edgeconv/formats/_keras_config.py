@@ -88,7 +88,8 @@ def config_findings(model: Mapping[str, Any], layers: tuple[Layer, ...]) -> tupl
                     "untrusted-layer",
                     f"the Lambda layer '{layer.name}' holds Python code, which loading the model would run",
                     where=layer.name,
-                    hint="read the code, and pass --trust only if you trust the model's author",
+                    hint="pass --trust only if you trust the model's author, or supply what the layer does "
+                    "as a function of its name: --custom-objects FILE.py",
                 )
             )
     if not found and _has_code(model, 0):
@@ -116,7 +117,8 @@ def config_findings(model: Mapping[str, Any], layers: tuple[Layer, ...]) -> tupl
                 f"'{kind}'{of} is no class of Keras's own: {', '.join(names[:5])}"
                 f"{f' and {len(names) - 5} more' if len(names) > 5 else ''}",
                 where=names[0],
-                hint="supply the code that builds the model: --model-builder MODULE:FUNCTION",
+                hint="supply what it is: --custom-objects FILE.py, in which it is defined; or the code that "
+                "builds the model: --model-builder MODULE:FUNCTION",
             )
         )
     return tuple(found)

@@ -58,14 +58,17 @@ class KerasFile:
     def describe(self, path: Path) -> Description:
         """Describe the model from its configuration and the shapes of its weights.
 
+        Weights without their architecture are described as such, with a finding that says what to supply.
+
         Raises:
-            InvalidModelError: truncated, corrupt, of a Keras from the future, or weights without their
-                architecture.
+            InvalidModelError: truncated, corrupt, or of a Keras from the future.
         """
         size = check_file(path)
         with path.open("rb") as stream:
             packed = stream.read(4) == ZIP_MAGIC
         model, facts, weights = _from_zip(path) if packed else _from_hdf5(path)
+        if model is None:
+            return _weights_alone(path, size, facts, weights)
         try:
             layers = layers_of(model)
             inputs, outputs = inputs_and_outputs(model)
@@ -110,8 +113,10 @@ class KerasFile:
         return [path]
 
 
-def read_model_config(path: Path) -> dict[str, Any]:
+def read_model_config(path: Path) -> dict[str, Any] | None:
     """The architecture in a Keras file as parsed JSON: what ``model_from_config`` takes.
+
+    ``None`` where the file holds weights alone.
 
     Raises:
         InvalidModelError: as :meth:`KerasFile.describe`.
@@ -122,7 +127,7 @@ def read_model_config(path: Path) -> dict[str, Any]:
     return (_from_zip(path) if packed else _from_hdf5(path))[0]
 
 
-def _from_hdf5(path: Path) -> tuple[dict[str, Any], dict[str, Any], list[Weight]]:
+def _from_hdf5(path: Path) -> tuple[dict[str, Any] | None, dict[str, Any], list[Weight]]:
     found = read_hdf5(path, path)
     text = found.attributes.get("model_config")
     facts: dict[str, Any] = {
@@ -130,18 +135,18 @@ def _from_hdf5(path: Path) -> tuple[dict[str, Any], dict[str, Any], list[Weight]
         for name in ("keras_version", "backend")
     }
     if text is None:
-        raise _weights_only(path, facts["keras_version"], len(found.weights))
+        return None, facts, list(found.weights)
     facts["compiled"] = "training_config" in found.attributes
     facts["keras_version"] = _checked_version(facts["keras_version"] or "1", path)
     weights = list(found.weights) if found.has_model_weights else []
     return parse_json(text, "model_config", path), facts, weights
 
 
-def _from_zip(path: Path) -> tuple[dict[str, Any], dict[str, Any], list[Weight]]:
+def _from_zip(path: Path) -> tuple[dict[str, Any] | None, dict[str, Any], list[Weight]]:
     with open_zip(path) as archive:
         names = archive.namelist()
         if CONFIG not in names and WEIGHTS in names:
-            raise _weights_only(path, None, len(read_weights(archive, path).weights))
+            return None, {}, list(read_weights(archive, path).weights)
         model = json_member(archive, CONFIG, path)
         facts = json_member(archive, METADATA, path) if METADATA in names else {}
         version = facts.get("keras_version")
@@ -159,14 +164,30 @@ def _from_zip(path: Path) -> tuple[dict[str, Any], dict[str, Any], list[Weight]]
     return model, facts, weights
 
 
-def _weights_only(path: Path, version: str | None, count: int) -> InvalidModelError:
-    by = f" of Keras {version}" if version else ""
-    return InvalidModelError(
-        f"the file holds weights{by}, but not the architecture they belong to",
-        where=str(path),
-        why=f"it has {count} arrays and no configuration of a model",
-        hint="supply the code that builds the model, and this file as --checkpoint: "
-        "--model-builder MODULE:FUNCTION",
+def _weights_alone(path: Path, size: int, facts: Mapping[str, Any], weights: Sequence[Weight]) -> Description:
+    version = facts.get("keras_version")
+    kept = [weight for weight in weights if is_parameter(weight)]
+    finding = Finding(
+        "weights-only",
+        f"the file holds {len(kept)} arrays of weights, but not the architecture they belong to",
+        hint="give the architecture: --config model.json (what model.to_json() gave), or the code that "
+        "builds the model: --model-builder MODULE:FUNCTION",
+    )
+    return Description(
+        format=FORMAT.name,
+        path=str(path),
+        bytes=size,
+        producer=f"Keras {version or '(version not stated)'}",
+        version=f"Keras {version}" if version else None,
+        parameters=sum(weight.elements for weight in kept),
+        metadata={
+            "container": "weights",
+            "keras_version": version,
+            "backend": facts.get("backend"),
+            "weights": len(kept),
+            "arrays": [f"{weight.path} {weight.dtype} {list(weight.shape)}" for weight in kept],
+        },
+        findings=(finding,),
     )
 
 

@@ -84,6 +84,8 @@ def custom_objects(place: str | None) -> dict[str, Any]:
     """
     if place is None:
         return {}
+    for name in [n for n in sys.modules if n == place or n.startswith(f"{place}.")]:
+        del sys.modules[name]  # it may have been imported for the other Keras
     module = module_of(place, "the module of custom objects", "--custom-objects")
     found = {
         name: value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edgeconv.errors import UsageError
 from edgeconv.formats.base import Shape
 from edgeconv.runtimes._keras_config import KerasFile
 from edgeconv.runtimes._keras_custom import known_function
@@ -30,6 +31,7 @@ def build_legacy(
         The model, and notes for the person.
 
     Raises:
+        UsageError: it states no shape of its input, and nobody else does.
         ConversionError: Keras 2 has no word for something of Keras 1.
         Exception: whatever tf_keras raises about the config.
     """
@@ -43,6 +45,7 @@ def build_legacy(
     serialization.populate_deserializable_objects()
     config, notes = repaired_config(config, serialization.LOCAL.ALL_OBJECTS, custom)
     _state_shape(config, shapes)
+    _number_the_input(config)
     functions, said = _functions(config, custom)
     notes += said
     if file.major < 3:
@@ -51,7 +54,15 @@ def build_legacy(
     if trust:
         scope = {**_names_in_lambdas(), **scope}
     with serialization_lib.SafeModeScope(not trust), tf_keras.utils.custom_object_scope(scope):
-        return model_config.model_from_config(config, custom_objects=scope), tuple(notes)
+        model = model_config.model_from_config(config, custom_objects=scope)
+    if not model.built:
+        raise UsageError(
+            "the model does not say the shape of its input",
+            where=path,
+            why="its first layer states none, and it was never called before it was saved",
+            hint="say it: --shape NAME=1,…",
+        )
+    return model, tuple(notes)
 
 
 def own_names(config: Any, custom: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,6 +87,24 @@ def _state_shape(config: dict[str, Any], shapes: Sequence[Shape | None]) -> None
         return
     if "batch_input_shape" not in first and "batch_shape" not in first:
         first["batch_input_shape"] = list(shapes[0])
+
+
+def _number_the_input(config: dict[str, Any]) -> None:
+    """Let a Sequential model that begins with an Embedding take integers.
+
+    Keras gives it an input of the type that the layer computes in, and rounds.
+    """
+    settings = config.get("config")
+    entries = settings.get("layers") if isinstance(settings, dict) else settings
+    if config.get("class_name") != "Sequential" or not isinstance(entries, list) or not entries:
+        return
+    first = entries[0]
+    if first.get("class_name") != "Embedding" or "batch_input_shape" not in first["config"]:
+        return
+    name = f"{first['config'].get('name', 'embedding')}_input"
+    shape = first["config"]["batch_input_shape"]
+    stated = {"name": name, "batch_input_shape": shape, "dtype": "int32", "sparse": False}
+    entries.insert(0, {"class_name": "InputLayer", "config": stated})
 
 
 def _functions(config: Any, custom: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

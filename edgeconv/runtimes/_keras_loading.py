@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,9 +71,9 @@ def load_keras_program(
             break
         try:
             program, notes = opener(job)
-        except EdgeconvError:
-            raise
         except Exception as error:  # any of the library's own, over years of versions
+            if isinstance(error, EdgeconvError) and not failures:
+                raise
             failures.append(error)
             continue
         if opener is not order[0]:
@@ -118,12 +118,11 @@ def _open_with_keras(job: _Job) -> tuple[Program, tuple[str, ...]]:
             from keras.src.legacy.saving import legacy_h5_format
 
             model = legacy_h5_format.load_model_from_hdf5(path, custom_objects=own, compile=False)
-        elif job.path.suffix.lower() != ".keras":
-            from keras.src.saving import saving_lib
-
-            model = saving_lib.load_model(path, custom_objects=own, compile=False, safe_mode=not job.trust)
         else:
-            model = keras.saving.load_model(path, custom_objects=own, compile=False, safe_mode=not job.trust)
+            with _suffixed(job.path, ".keras") as archive:
+                model = keras.saving.load_model(
+                    archive, custom_objects=own, compile=False, safe_mode=not job.trust
+                )
     _require_inputs(model, job)
     return program_of_keras(model, path), ()
 
@@ -139,9 +138,10 @@ def _open_with_tf_keras(job: _Job) -> tuple[Program, tuple[str, ...]]:
         refuse_code(job.file.config, job.path, job.options, own)
         notes: tuple[str, ...] = ()
         if job.file.container == "zip" and not job.apart:
-            from tf_keras.src.saving import saving_lib
-
-            model = saving_lib.load_model(path, custom_objects=own, compile=False, safe_mode=not job.trust)
+            with _suffixed(job.path, ".keras") as archive:
+                model = tf_keras.saving.load_model(
+                    archive, custom_objects=own, compile=False, safe_mode=not job.trust
+                )
         else:
             shapes = () if job.contract is None else tuple(spec.shape for spec in job.contract.inputs)
             model, notes = build_legacy(job.file, path, own, job.trust, shapes)
@@ -166,7 +166,10 @@ def _built(job: _Job) -> tuple[Program, tuple[str, ...]]:
     """The model that the person's own code builds, with the weights of the file."""
     from edgeconv.runtimes._model_builder import built_model
 
-    model = built_model(job.options, str(job.path))
+    # Only tf_keras's way converts the weights of Keras 1 and turns those of Theano.
+    converted = job.file.named and (job.file.major < 2 or job.file.backend == "theano")
+    with legacy_keras() if converted else contextlib.nullcontext():
+        model = built_model(job.options, str(job.path))
     if not (hasattr(model, "layers") and hasattr(model, "load_weights")):
         raise UsageError(
             f"the model builder gave a {type(model).__name__}, not a Keras model",
@@ -258,17 +261,24 @@ def _padded_otherwise(model: Any) -> list[str]:
 
 
 def _load_paths(model: Any, path: Path) -> None:
-    """``load_weights`` for a file of any suffix: Keras goes by it."""
+    """``load_weights`` for a file of any suffix."""
     import zipfile
 
     suffix = ".keras" if zipfile.is_zipfile(path) else ".h5" if read_keras_file(path).named else ".weights.h5"
+    with _suffixed(path, suffix) as named:
+        model.load_weights(named)
+
+
+@contextlib.contextmanager
+def _suffixed(path: Path, suffix: str) -> Iterator[str]:
+    """The file under a name that ends so, as Keras goes by it."""
     if path.name.endswith(suffix):
-        model.load_weights(str(path))
+        yield str(path)
         return
     with tempfile.TemporaryDirectory() as folder:
-        link = Path(folder) / f"weights{suffix}"
+        link = Path(folder) / f"model{suffix}"
         link.symlink_to(path.absolute())
-        model.load_weights(str(link))
+        yield str(link)
 
 
 def _require_inputs(model: Any, job: _Job) -> None:

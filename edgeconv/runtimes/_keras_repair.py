@@ -118,10 +118,13 @@ class _Repair:
         )
 
     def _lambda(self, settings: dict[str, Any], name: str) -> None:
-        supplied = self.custom.get(name)
-        if callable(supplied):
-            settings.update(function=name, function_type="function", module=None)
-            self.notes.append(f"the Lambda layer '{name}' is the function of that name that was supplied")
+        function = settings.get("function")
+        named = (
+            function if isinstance(function, str) and settings.get("function_type") == "function" else name
+        )
+        if callable(self.custom.get(named)):
+            settings.update(function=self.custom[named], function_type="raw", module=None)
+            self.notes.append(f"the Lambda layer '{name}' is the function '{named}' that was supplied")
         # What it gives tells its shape; an expression for the shape would be more code to run.
         settings.update(output_shape=None, output_shape_type="raw", output_shape_module=None)
         settings.setdefault("function_type", "lambda")

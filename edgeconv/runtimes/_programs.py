@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from edgeconv.errors import UsageError
 from edgeconv.formats.base import Contract, TensorSpec
-from edgeconv.runtimes._tensorflow import as_array, as_conversion_error, checked_feeds, dtype_name, shape_of
+from edgeconv.runtimes._tensorflow import (
+    as_array,
+    as_conversion_error,
+    checked_feeds,
+    dtype_name,
+    session_config_of_layouts,
+    shape_of,
+)
 from edgeconv.runtimes.base import Session
 
 _SERVING_NAMES = ("serving_default", "serve", "serving", "predict", "infer", "__call__", "call")
@@ -156,6 +164,7 @@ class ProgramSession(Session):
         self._owner: Any = program.owner
         self._path = path
         self._function: Any = traced(program)
+        self._turned = session_config_of_layouts(self._function.graph.as_graph_def())
 
     def infer(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """See :meth:`edgeconv.runtimes.base.Session.infer`."""
@@ -165,7 +174,8 @@ class ProgramSession(Session):
             raise UsageError("this session is closed", where=self._path)
         feeds = checked_feeds(inputs, self.inputs, self._path)
         try:
-            values = self._function(*[tf.constant(feeds[spec.name]) for spec in self.inputs])
+            with _layouts_turned(self._turned):
+                values = self._function(*[tf.constant(feeds[spec.name]) for spec in self.inputs])
         except (tf.errors.OpError, ValueError) as error:
             raise as_conversion_error(error, "TensorFlow could not run the model", self._path) from error
         return {spec.name: as_array(values[spec.name].numpy()) for spec in self.outputs}
@@ -179,6 +189,23 @@ class ProgramSession(Session):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def _layouts_turned(config: Any) -> Iterator[None]:
+    """Lets functions be called under ``config``, where it is not ``None``."""
+    if config is None:
+        yield
+        return
+    from tensorflow.python.eager import context
+
+    current = context.context()
+    before = current.function_call_options
+    current.function_call_options = context.FunctionCallOptions(config_proto=config)
+    try:
+        yield
+    finally:
+        current.function_call_options = before
 
 
 def configure_threads(threads: int) -> None:

@@ -165,10 +165,21 @@ def session_config(threads: int, nodes: Iterable[Any] = ()) -> Any:
         if member.enum_type is not None and member.enum_type.name == "Toggle":
             setattr(rewriting, name, rewriting.OFF)
     rewriting.memory_optimization = rewriting.NO_MEM_OPT
+    rewriting.function_optimization = rewriting.ON  # what is called is inlined, and so reached
     rewriting.layout_optimizer = rewriting.ON
     rewriting.cpu_layout_conversion = rewriting.NCHW_TO_NHWC
     rewriting.min_graph_nodes = -1  # also graphs of a few nodes
     return config
+
+
+def session_config_of_layouts(graph_def: Any) -> Any:
+    """The ConfigProto under which a graph with channels first runs on a CPU; ``None`` where it has none."""
+    nodes = [
+        *graph_def.node,
+        *(node for function in graph_def.library.function for node in function.node_def),
+    ]
+    first = any(node.attr["data_format"].s in _CHANNELS_FIRST for node in nodes if "data_format" in node.attr)
+    return session_config(1, nodes) if first else None
 
 
 def bound(graph: Any, contract: Contract) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:

@@ -146,10 +146,15 @@ def test_layers_with_code_and_foreign_classes_are_named(tmp_path: Path) -> None:
 
 def test_weights_without_an_architecture_say_what_to_supply(tmp_path: Path) -> None:
     path = write_h5(tmp_path / "weights.h5", None, WEIGHTS)
+    found = FORMAT.describe(path)
     assert FORMAT.recognise(path, path.read_bytes()[:4096]) > 0
-    with pytest.raises(InvalidModelError, match="not the architecture") as caught:
-        FORMAT.describe(path)
-    assert "--model-builder MODULE:FUNCTION" in (caught.value.hint or "")
+    assert found.metadata["container"] == "weights"
+    assert found.signatures == ()
+    (finding,) = found.findings
+    assert finding.code == "weights-only"
+    assert "but not the architecture" in finding.message
+    assert "--config model.json" in (finding.hint or "")
+    assert "--model-builder MODULE:FUNCTION" in (finding.hint or "")
 
 
 def test_other_hdf5_and_zip_files_are_not_taken_for_keras(tmp_path: Path) -> None:
