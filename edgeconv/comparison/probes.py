@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 
 from edgeconv.comparison.affine import quantize, stored_range
-from edgeconv.comparison.archive import Array, as_bytes, is_text, read_archive, write_archive
+from edgeconv.comparison.archive import Array, as_bytes, is_text, read_archive, text_array, write_archive
 from edgeconv.comparison.probe_values import KINDS, values_for
 from edgeconv.errors import UsageError
 from edgeconv.formats.base import Contract, TensorSpec
 
 Range = tuple[float, float]
+TextMaker = Callable[[np.random.Generator, int], bytes]
+"""One valid string for an input, of a stream of randomness and the number of the probe."""
 
 IMAGE_SIDE = 128
 """Height and width where an image's are not fixed: a multiple of every usual stride, above the 75 pixels
@@ -55,6 +57,7 @@ def make_probes(
     count: int = 3,
     shapes: Mapping[str, Sequence[int]] | None = None,
     ranges: Mapping[str, Range] | None = None,
+    strings: Mapping[str, TextMaker] | None = None,
 ) -> list[Probe]:
     """Seeded probes for a model of this contract.
 
@@ -67,6 +70,7 @@ def make_probes(
         shapes: full shapes by input name, as given with ``--shape``.
         ranges: real value range by input name; narrows all kinds of probes to it. Wanted when the
             candidate is quantized: outside of what it was calibrated on a quantized model clips.
+        strings: what makes valid strings by input name (recordings, images, records); words for others.
 
     Returns:
         The probes, batch 1 first. Kinds rotate: uniform, normal, smooth like a photograph.
@@ -87,10 +91,21 @@ def make_probes(
     if any(spec.dtype == "bool" and spec.shape == () for spec in contract.inputs):
         count = max(count, 2)
     probes = [
-        _probe(contract, seed, index, batch=1, pinned=pinned, ranges=ranges or {}) for index in range(count)
+        _probe(contract, seed, index, batch=1, pinned=pinned, ranges=ranges or {}, strings=strings or {})
+        for index in range(count)
     ]
     if _has_dynamic_batch(contract, pinned):
-        probes.append(_probe(contract, seed, count, batch=SECOND_BATCH, pinned=pinned, ranges=ranges or {}))
+        probes.append(
+            _probe(
+                contract,
+                seed,
+                count,
+                batch=SECOND_BATCH,
+                pinned=pinned,
+                ranges=ranges or {},
+                strings=strings or {},
+            )
+        )
     return probes
 
 
@@ -218,6 +233,7 @@ def _probe(
     batch: int,
     pinned: Mapping[str, tuple[int, ...]],
     ranges: Mapping[str, Range],
+    strings: Mapping[str, TextMaker],
 ) -> Probe:
     kind = KINDS[index % len(KINDS)]
     inputs: dict[str, Array] = {}
@@ -226,7 +242,12 @@ def _probe(
             np.random.PCG64([seed, index, zlib.crc32(spec.name.encode("utf-8", "surrogateescape"))])
         )
         shape = concrete_shape(spec, batch=batch, pinned=pinned.get(spec.name))
-        inputs[spec.name] = _values(spec, contract, shape, kind, index, stream, ranges.get(spec.name))
+        if spec.name in strings:
+            make = strings[spec.name]
+            texts = [make(stream, index) for _ in range(int(np.prod(shape, dtype=np.int64)))]
+            inputs[spec.name] = text_array(texts, shape)
+        else:
+            inputs[spec.name] = _values(spec, contract, shape, kind, index, stream, ranges.get(spec.name))
     label = f"{kind}, seed {seed}.{index}" + (f", batch {batch}" if batch != 1 else "")
     return Probe(label, inputs, optional=batch != 1)
 

@@ -29,7 +29,7 @@ import platformdirs
 from edgeconv.execution import atomic
 
 _LAYOUT = 2
-_ROOMS = ("formats", "runtimes", "surgery", "comparison", "quantization", "conversions")
+_ROOMS = ("formats", "runtimes", "surgery", "comparison", "quantization", "conversions", "front_ends")
 _LOCK_POLL_SECONDS = 0.1
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeconv.formats._graph_front_ends import FrontEnd
 from edgeconv.formats.base import Artifact, Contract
 
 SOURCE = "source"
@@ -86,6 +87,24 @@ class InputSet:
 
 
 @dataclass(frozen=True, slots=True)
+class FrontEndPlan:
+    """That the model is cut behind what no edge format has.
+
+    Attributes:
+        front_end: what is cut off.
+        contract: of what is left.
+        samples: samples for calibration as the front end takes them, ``None`` where the user's go in behind
+            it.
+        title: the model's name.
+    """
+
+    front_end: FrontEnd
+    contract: Contract
+    samples: Callable[[], InputSet | None]
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All that a run needs to know.
 
@@ -100,6 +119,7 @@ class Plan:
         notes: what was read beside the source and decided from it, for a person.
         observe_early: run the source beside the first conversion. Not where it looks like a training
             graph: what its reference has to be is only known when it has been converted.
+        front_end: what is cut off at the beginning; ``None`` where nothing is.
     """
 
     source: Artifact
@@ -110,4 +130,5 @@ class Plan:
     probes: Callable[[Contract], InputSet]
     calibration: Callable[[Contract], InputSet]
     observe_early: bool = True
+    front_end: FrontEndPlan | None = None
     notes: tuple[str, ...] = ()

@@ -16,18 +16,38 @@ from edgeconv.recipe.request import ConversionRequest
 if TYPE_CHECKING:
     import numpy as np
 
+    from edgeconv.front_ends.probes import Maker
+    from edgeconv.recipe.front_ends import PlannedFrontEnd
+
 GATE_SAMPLES = 3
 """Samples of the user's that a gate runs one by one; two more go in as one batch where it is dynamic."""
 SYNTHETIC_SAMPLES = 32
 """Random samples that stand in where quantization needs some and the user gave none."""
 
 
+_MADE_UP_STRINGS = (
+    "calibrated with what the front end makes of made-up strings, as no samples were given: give typical "
+    "inputs with --calibration FILE.npz"
+)
+
+
+def made_up_samples(planned: PlannedFrontEnd, count: int, seed: int) -> list[dict[str, Any]]:
+    """Valid inputs of a model with a front end, each of batch 1."""
+    from edgeconv.comparison.probes import make_probes
+
+    probes = make_probes(planned.source, seed=seed, count=count, strings=planned.makers)
+    return [dict(probe.inputs) for probe in probes[:count]]
+
+
 class InputMaker:
     """Makes the inputs for gates and calibration, each once a run, as files under ``folder``."""
 
-    def __init__(self, request: ConversionRequest, folder: Path) -> None:
+    def __init__(
+        self, request: ConversionRequest, folder: Path, front_end: PlannedFrontEnd | None = None
+    ) -> None:
         self._request = request
         self._folder = folder
+        self._front_end = front_end
         self._probes: tuple[Contract, InputSet] | None = None
         self._calibration: InputSet | None = None
 
@@ -38,16 +58,52 @@ class InputMaker:
             UsageError: a file cannot be read, does not fit the model, or holds NaN.
         """
         self.probes(contract)
-        if self._request.calibration is not None:
+        if self._front_end is not None:
+            self.before_front_end()
+        elif self._request.calibration is not None:
             self.calibration(contract)
 
     def probes(self, contract: Contract) -> InputSet:
         """The inputs of the gates; see :func:`probes_for`."""
         request = self._request
         if self._probes is None or self._probes[0] != contract:
-            made = probes_for(contract, request.data, request.calibration, request.seed, self._folder)
+            # Samples for calibration may be what goes in behind the front end, so that gates do not take them.
+            calibration = request.calibration if self._front_end is None else None
+            strings = self._front_end.makers if self._front_end is not None else None
+            made = probes_for(
+                contract, request.data, calibration, request.seed, self._folder, strings=strings
+            )
             self._probes = (contract, made)
         return self._probes[1]
+
+    def before_front_end(self) -> InputSet | None:
+        """Samples for calibration as the front end takes them; ``None`` where the user's go in behind it.
+
+        Raises:
+            UsageError: the user's samples fit neither the model nor what is left of it.
+        """
+        from edgeconv.comparison.samples import load_samples, samples_sha256, save_samples
+
+        planned, path = self._front_end, self._request.calibration
+        if planned is None:
+            return None
+        if path is None:
+            made = made_up_samples(planned, SYNTHETIC_SAMPLES, self._request.seed)
+        else:
+            try:
+                load_samples(path, planned.rest, limit=1)
+            except UsageError:
+                made = load_samples(path, planned.source)
+            else:
+                self.calibration(planned.rest)
+                return None
+        with explained_disk_errors(self._folder), temporary_beside(self._folder / "samples.npz") as fresh:
+            save_samples(fresh, made)
+            sha256 = samples_sha256(fresh)
+            kept = self._folder / f"samples-{sha256[:16]}.npz"
+            fresh.replace(kept)
+        notes = () if path is not None else (_MADE_UP_STRINGS,)
+        return InputSet(kept, sha256, (kept.name,), notes, path is None)
 
     def calibration(self, contract: Contract) -> InputSet:
         """The calibration set: the user's, else seeded random samples, which is said.
@@ -119,6 +175,7 @@ def probes_for(
     folder: Path,
     *,
     ranges: Mapping[str, Sequence[float]] | None = None,
+    strings: Mapping[str, Maker] | None = None,
 ) -> InputSet:
     """Write the inputs of gates into ``folder``.
 
@@ -133,6 +190,7 @@ def probes_for(
         seed: of the probes.
         folder: where the file goes, named by its content.
         ranges: what float inputs can carry, by name, where one of the two quantizes them at once.
+        strings: what makes valid strings, by input name.
     """
     from edgeconv.comparison.probes import (
         make_probes,
@@ -155,7 +213,7 @@ def probes_for(
         names = {spec.name for spec in contract.inputs}
         known: dict[str, tuple[float, float]] = dict(ranges_of_quantized(contract))
         known.update({name: (low, high) for name, (low, high) in (ranges or {}).items() if name in names})
-        probes = make_probes(contract, seed=seed, ranges=known)
+        probes = make_probes(contract, seed=seed, ranges=known, strings=strings)
     sha256 = probes_sha256(probes)
     path = folder / f"probes-{sha256[:16]}.npz"
     if not path.exists():
