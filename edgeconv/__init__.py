@@ -67,6 +67,10 @@ def convert(
     pipeline_config: AnyPath | None = None,
     label_map: AnyPath | None = None,
     checkpoint: AnyPath | None = None,
+    graph: AnyPath | None = None,
+    map_variable: Sequence[str] = (),
+    restore: Sequence[str] = (),
+    moving_averages: bool = False,
     model_builder: str | None = None,
     custom_objects: str | None = None,
     config: AnyPath | None = None,
@@ -88,6 +92,8 @@ def convert(
         inputs, outputs: tensors where the model begins and ends.
         signature, tags: which callable of a SavedModel.
         tolerance: as ``--tolerance`` takes it.
+        graph: a file with the graph of a checkpoint that has none beside it.
+        map_variable, restore, moving_averages: which values of a checkpoint go where; see ``--map-variable``.
         pipeline_config, label_map: what a detector's folder does not hold; see ``--pipeline-config``.
         checkpoint, model_builder: what a checkpoint needs; see ``--model-builder``.
         custom_objects, config, keras_backend: what a Keras file may need; see ``--custom-objects``.
@@ -126,6 +132,10 @@ def convert(
             pipeline_config=_path(pipeline_config),
             label_map=_path(label_map),
             checkpoint=_path(checkpoint),
+            graph=_path(graph),
+            map_variable=tuple(map_variable),
+            restore=tuple(restore),
+            moving_averages=moving_averages,
             model_builder=model_builder,
             custom_objects=custom_objects,
             config=_path(config),

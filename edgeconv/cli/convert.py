@@ -47,14 +47,23 @@ from edgeconv.cli.options import PATH, common, example, print_json
 )
 @click.option("--label-map", type=PATH, help="Names of a detector's classes (.pbtxt, or one a line).")
 @click.option("--checkpoint", type=PATH, help="Checkpoint with the weights of MODEL.")
+@click.option("--graph", type=PATH, help="File with the graph of MODEL, a checkpoint without '.meta'.")
+@click.option(
+    "--map-variable",
+    multiple=True,
+    metavar="PATTERN=REPLACEMENT",
+    help="Regular expression that makes of the graph's names of variables the checkpoint's.",
+)
+@click.option(
+    "--restore", multiple=True, metavar="PATTERN", help="Take only matching variables from the checkpoint."
+)
+@click.option("--moving-averages", is_flag=True, help="Use the moving averages of variables in their place.")
 @click.option(
     "--custom-objects",
     metavar="MODULE|FILE.py",
     help="Module with the custom layers and functions of a Keras model; it is imported, so trust it.",
 )
-@click.option(
-    "--config", type=PATH, help="Architecture (Keras JSON or YAML) that weights alone belong to."
-)
+@click.option("--config", type=PATH, help="Architecture (Keras JSON or YAML) that weights alone belong to.")
 @click.option(
     "--keras-backend",
     type=click.Choice(["tensorflow", "theano", "cntk"]),
@@ -92,6 +101,10 @@ def command(
     pipeline_config: Path | None,
     label_map: Path | None,
     checkpoint: Path | None,
+    graph: Path | None,
+    map_variable: tuple[str, ...],
+    restore: tuple[str, ...],
+    moving_averages: bool,
     custom_objects: str | None,
     config: Path | None,
     keras_backend: str | None,
@@ -127,6 +140,10 @@ def command(
         pipeline_config=pipeline_config,
         label_map=label_map,
         checkpoint=checkpoint,
+        graph=graph,
+        map_variable=map_variable,
+        restore=restore,
+        moving_averages=moving_averages,
         model_builder=model_builder,
         custom_objects=custom_objects,
         config=config,

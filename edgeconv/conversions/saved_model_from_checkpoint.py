@@ -28,4 +28,5 @@ CONVERSION = Conversion(
     preload=("tensorflow", "keras"),
     tools=("tensorflow", "keras", "tf_keras"),
     options=("model_builder", "signature"),
+    source_kinds=("tf2-object",),
 )

@@ -32,6 +32,36 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
+class FrontEndMade:
+    """A front end that was written and compared with the source's own tensors at the cut.
+
+    Attributes:
+        value: what the stage returned.
+        folder: where its files are.
+    """
+
+    value: dict[str, Any]
+    folder: Path
+
+    @property
+    def at_cut(self) -> Path:
+        """The probes as the source itself has them at the cut."""
+        return self.folder / str(self.value["cut_probes"]["file"])
+
+    @property
+    def by_function(self) -> Path | None:
+        """The probes as the written function gives them; ``None`` where there is none."""
+        probes = self.value["front_end_probes"]
+        return None if probes is None else self.folder / str(probes["file"])
+
+    @property
+    def sha256(self) -> str:
+        """Of both sets of probes."""
+        other = self.value["front_end_probes"]
+        return f"{self.value['cut_probes']['sha256']} {other['sha256'] if other else None}"
+
+
+@dataclass(frozen=True, slots=True)
 class Gated:
     """What a gate said, and where the outputs it saw are kept for the next gate."""
 

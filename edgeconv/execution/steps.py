@@ -14,7 +14,7 @@ from typing import Any
 from edgeconv.errors import ConversionError, EdgeconvError
 from edgeconv.execution.cache import Cache, Entry, key_of
 from edgeconv.execution.events import Event, Listener
-from edgeconv.execution.outcomes import Gated, Made, skipped
+from edgeconv.execution.outcomes import FrontEndMade, Gated, Made, skipped
 from edgeconv.execution.plan import SOURCE, Attempt, InputSet, Node, Plan
 from edgeconv.execution.stage import Stage
 from edgeconv.execution.workers import WorkerPool
@@ -22,6 +22,7 @@ from edgeconv.formats.base import Artifact, Contract, contract_from_json, to_jso
 
 _CONVERT = "edgeconv.conversions.stage:convert"
 _GATE = "edgeconv.comparison.stage:gate"
+_FRONT_END = "edgeconv.front_ends.stage:make"
 _TENSORFLOW_MEMORY = 800 << 20
 _LIGHT_MEMORY = 300 << 20
 _DATA_HINT = (
@@ -66,11 +67,14 @@ class Steps:
     _probes: InputSet | None = None
     _warmed: bool = False
     _verified: set[Path] = field(default_factory=set)
+    _front_end: asyncio.Task[FrontEndMade] | None = None
+    _source_observation: Path | None = None
 
     async def convert(self, node: Node, attempt: Attempt, source: Made) -> Made:
         """Make the artifact of a node by one way."""
+        source = self._behind_front_end(source, attempt)
         contract = source.artifact.contract
-        calibration = self._calibration(contract) if attempt.calibrated and contract else None
+        calibration = await self._calibration(contract) if attempt.calibrated and contract else None
         key = key_of(
             {
                 "kind": "convert",
@@ -145,10 +149,22 @@ class Steps:
     async def gate(self, node: Node, made: Made, source: Made, attempt: Attempt, reference: Gated) -> Gated:
         """Compare an artifact with what it was made from, of which ``reference`` holds the outputs."""
         contract = made.artifact.contract
-        reference_contract = source.artifact.contract or contract
+        reference_contract = self._behind_front_end(source, attempt).artifact.contract or contract
         if node.opener is None or contract is None or reference_contract is None:
             return skipped(attempt.source, f"no runtime here opens {node.format}")
-        probes = self._probe_set(reference_contract)
+        front_end = None
+        if self.plan.front_end is None:
+            probes = self._probe_set(reference_contract)
+            probes_path, probes_sha256 = probes.path, probes.sha256
+        else:
+            try:
+                front_end = await self.front_end()
+            except StageFailedError as failed:
+                why_not = f"the front end of the source could not be run: {failed.error}"
+                return skipped(attempt.source, why_not, failed.error.hint)
+            probes_path, probes_sha256 = front_end.at_cut, front_end.sha256
+            if attempt.source == SOURCE:
+                self._source_observation = reference.observation
         key = key_of(
             {
                 "kind": "gate",
@@ -156,7 +172,7 @@ class Steps:
                 "contract": to_json(contract),
                 "reference": reference.key,
                 "reference_contract": to_json(reference_contract),
-                "probes": probes.sha256,
+                "probes": probes_sha256,
                 "tolerance": node.tolerance,
                 "runtime": node.opener.runtime,
                 "replaced": len(made.replaced),
@@ -168,13 +184,19 @@ class Steps:
             "artifact": to_json(made.artifact),
             "runtime": node.opener.runtime,
             "options": {},
-            "probes": str(probes.path),
+            "probes": str(probes_path),
             "reference": attempt.source,
             "reference_contract": to_json(reference_contract),
             "reference_observation": None if seen is None else str(seen),
             "tolerance": node.tolerance,
             "replaced": len(made.replaced),
         }
+        if front_end is not None and front_end.by_function and self._source_observation and self.plan.front_end:
+            payload["end_to_end"] = {
+                "probes": str(front_end.by_function),
+                "observation": str(self._source_observation),
+                "contract": to_json(self.plan.front_end.contract),
+            }
         why = {k: reference.verdict.get(k) for k in ("reason", "hint")}
         try:
             gate = await self._observed(node, made, key, payload)
@@ -185,7 +207,8 @@ class Steps:
             return skipped(attempt.source, why["reason"], why["hint"])
         if seen is None:
             return dataclasses.replace(gate, verdict={**gate.verdict, **why})
-        if gate.verdict["verdict"] == "fail" and attempt.calibrated and self._calibration(contract).made_up:
+        made_up = attempt.calibrated and (await self._calibration(contract)).made_up
+        if gate.verdict["verdict"] == "fail" and made_up:
             return dataclasses.replace(gate, verdict={**gate.verdict, "hint": _CALIBRATE_HINT})
         return gate
 
@@ -225,6 +248,89 @@ class Steps:
         except StageFailedError as failed:
             why = f"the source could not be run: {failed.error}"
             return skipped(SOURCE, why, failed.error.hint or (_DATA_HINT if probes.made_up else None))
+
+    async def front_end(self) -> FrontEndMade:
+        """Write and prove what is cut off at the beginning of the source, once a run."""
+        if self._front_end is None:
+            self._front_end = asyncio.create_task(self._make_front_end())
+            # It may be of no use to anybody after a failure elsewhere.
+            self._front_end.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return await asyncio.shield(self._front_end)
+
+    def front_end_made(self) -> FrontEndMade | None:
+        """The front end, if there is one and it was made by now."""
+        task = self._front_end
+        if task is None or not task.done() or task.cancelled() or task.exception() is not None:
+            return None
+        return task.result()
+
+    def stop(self) -> list[asyncio.Task[Any]]:
+        """What is under way beside the nodes, cancelled."""
+        if self._front_end is None:
+            return []
+        self._front_end.cancel()
+        return [self._front_end]
+
+    async def _make_front_end(self) -> FrontEndMade:
+        planned, node, source = self.plan.front_end, self.plan.nodes[SOURCE], self.plan.source
+        assert planned is not None
+        assert node.opener is not None
+        assert source.contract is not None
+        probes = self._probe_set(source.contract)
+        calibrated = any(attempt.calibrated for each in self.plan.nodes.values() for attempt in each.attempts)
+        samples = planned.samples() if calibrated else None
+        specs = {name: to_json(getattr(planned.front_end, name)) for name in ("inputs", "cut", "kept")}
+        key = key_of(
+            {
+                "kind": "front_end",
+                "artifact": source.sha256,
+                "contract": to_json(source.contract),
+                "probes": probes.sha256,
+                "samples": samples.sha256 if samples else None,
+                "options": self._by_content(self.plan.open_options),
+                "title": planned.title,
+                **specs,
+            },
+            (*node.opener.tools, "numpy", "pillow"),
+        )
+        async with self.cache.lock(key):
+            entry = await self._find(key)
+            if entry is not None:
+                self.listener(Event("cached", node.id, "front end"))
+                return FrontEndMade(entry.value, entry.folder)
+            with self.cache.staging() as staged:
+                stage = Stage(
+                    name="front end",
+                    call=_FRONT_END,
+                    payload={
+                        "artifact": to_json(source),
+                        "options": dict(self.plan.open_options),
+                        "probes": str(probes.path),
+                        "samples": str(samples.path) if samples else None,
+                        "folder": str(staged),
+                        "title": planned.title,
+                        **specs,
+                    },
+                    preload=node.opener.preload,
+                    log=staged.with_name(f"{staged.name}.log"),
+                    memory_bytes=self._memory(node.opener.preload, Made(source)),
+                    priority=node.priority,
+                )
+                try:
+                    value, seconds = await self._run(stage, node, "front end", "")
+                    entry = await asyncio.to_thread(self.cache.publish, key, staged, value)
+                finally:
+                    stage.log.unlink(missing_ok=True)
+        self.listener(Event("done", node.id, "front end", "", seconds))
+        self._verified.add(entry.folder)
+        return FrontEndMade(entry.value, entry.folder)
+
+    def _behind_front_end(self, source: Made, attempt: Attempt) -> Made:
+        """The model given as its arrows take it: with the contract of what is left behind the cut."""
+        if self.plan.front_end is None or attempt.source != SOURCE:
+            return source
+        artifact = dataclasses.replace(source.artifact, contract=self.plan.front_end.contract)
+        return dataclasses.replace(source, artifact=artifact)
 
     async def _observed(self, node: Node, made: Made, key: str, payload: Mapping[str, Any]) -> Gated:
         """Run a gate, or only the observation of the source, or take it from the cache."""
@@ -330,7 +436,15 @@ class Steps:
                 raise BadInputsError(error) from error
         return self._probes
 
-    def _calibration(self, contract: Contract) -> InputSet:
+    async def _calibration(self, contract: Contract) -> InputSet:
+        if self.plan.front_end is not None:
+            made = await self.front_end()
+            samples = made.value["samples"]
+            if samples is not None:
+                given = self.plan.front_end.samples()
+                notes, made_up = (given.notes, given.made_up) if given else ((), False)
+                path = made.folder / samples["file"]
+                return InputSet(path, samples["sha256"], (path.name,), notes, made_up)
         try:
             return self.plan.calibration(contract)
         except EdgeconvError as error:

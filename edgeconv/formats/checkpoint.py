@@ -145,6 +145,8 @@ class Checkpoint:
             UsageError: see :func:`edgeconv.formats.graph_candidates.contract_for_graph`.
             InvalidModelError: a file is missing, truncated or corrupt.
         """
+        if path.is_file() and path.name.endswith(".meta"):
+            return contract_for_graph(read_meta_graph(path).graph_def, inputs, outputs)
         files = checkpoint_files(path)
         if files.meta is None or (files.index is not None and read_object_graph(read_index(files.index))):
             return None
@@ -189,6 +191,48 @@ def list_variables(
         return read_v1_variables(files.tables)
     index = index or read_index(files.index)
     return tuple(sorted((v for v in index.variables if v.name != OBJECT_GRAPH_KEY), key=lambda v: v.name))
+
+
+def describe_meta_graph(path: Path) -> Description:
+    """Describe the graph of a checkpoint, whose values are elsewhere or not needed.
+
+    Args:
+        path: the ``.meta`` file, or any other name of the checkpoint that it lies beside.
+
+    Raises:
+        InvalidModelError: missing, truncated or corrupt.
+    """
+    file: Path | None = path
+    if not (path.is_file() and path.name.endswith(".meta")):
+        file = checkpoint_files(path).meta
+    if file is None:
+        raise InvalidModelError(
+            "the checkpoint has no graph", where=str(path), why=f"there is no '{path.name}.meta' beside it"
+        )
+    meta_graph = read_meta_graph(file)
+    signatures = meta_graph_signatures(meta_graph)
+    candidates, findings, operations = _graph(meta_graph, signatures)
+    return Description(
+        format=Checkpoint.name,
+        path=str(file),
+        bytes=total_size([file]),
+        producer=meta_graph_producer(meta_graph),
+        signatures=signatures,
+        candidates=candidates,
+        ops=operations,
+        metadata={"kind": "meta-graph", "graph": file.name},
+        findings=findings,
+    )
+
+
+def is_by_name(path: Path) -> bool:
+    """Whether the checkpoint holds values by the names of variables, as those of TensorFlow 1 do.
+
+    Raises:
+        InvalidModelError: missing, truncated or corrupt.
+    """
+    files = checkpoint_files(path)
+    return files.index is None or OBJECT_GRAPH_KEY not in read_index(files.index).extents
 
 
 def model_variables(variables: Sequence[CheckpointVariable], graph: Any | None) -> list[CheckpointVariable]:

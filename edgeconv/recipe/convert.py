@@ -20,6 +20,7 @@ from edgeconv.execution.run import Run
 from edgeconv.execution.workers import WorkerPool
 from edgeconv.formats.base import Artifact
 from edgeconv.formats.registry import identify, sha256_of
+from edgeconv.recipe.completion import completed, in_roles, kind_of
 from edgeconv.recipe.contracts import describe_source, require_ranks, source_contract
 from edgeconv.recipe.detection import looked_at
 from edgeconv.recipe.fingerprints import option_sha256
@@ -47,16 +48,21 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
     Raises:
         UsageError: the model, a name, a shape or a target is wrong.
     """
+    request = in_roles(request)
     part = identify(request.model)
-    description = describe_source(part, request.model, tags=request.tags, signature=request.signature)
-    contract = source_contract(
-        part,
-        description,
-        signature=request.signature,
-        inputs=request.inputs,
-        outputs=request.outputs,
-        shapes=request.shapes,
-    )
+    if request.graph is not None:
+        description, contract, kind = completed(request)
+    else:
+        description = describe_source(part, request.model, tags=request.tags, signature=request.signature)
+        kind = kind_of(request, description)
+        contract = source_contract(
+            part,
+            description,
+            signature=request.signature,
+            inputs=request.inputs,
+            outputs=request.outputs,
+            shapes=request.shapes,
+        )
     detector = looked_at(request, description, contract, kind)
     contract, kind = detector.contract, detector.kind
     inputs = InputMaker(request, inputs_folder)
@@ -68,7 +74,6 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
         request.model.absolute(), part.name, precision, sha256_of(request.model, part), contract
     )
     place = (part.name, precision)
-    kind = description.metadata.get("kind")
     targets = request.to or default_targets(place, kind)
     if not targets:
         raise UsageError(
@@ -164,6 +169,10 @@ def _options(request: ConversionRequest, signature: str | None) -> dict[str, Any
         "tags": list(request.tags) if request.tags is not None else None,
         "trust": True if request.trust else None,
         "checkpoint": str(request.checkpoint.absolute()) if request.checkpoint else None,
+        "graph": str(request.graph.absolute()) if request.graph else None,
+        "map_variable": list(request.map_variable) or None,
+        "restore": list(request.restore) or None,
+        "moving_averages": True if request.moving_averages else None,
         "model_builder": request.model_builder,
         "custom_objects": request.custom_objects,
         "config": str(request.config.absolute()) if request.config else None,

@@ -19,7 +19,7 @@ def option_sha256(options: Mapping[str, Any]) -> dict[str, str]:
     Args:
         options: the user's options by name; ``model_builder`` is ``MODULE:FUNCTION`` or
             ``FILE.py:FUNCTION``, ``custom_objects`` a module or a file, ``config`` a file, ``checkpoint`` a
-            checkpoint.
+            checkpoint, ``graph`` a file that has the graph of one.
     """
     hashes: dict[str, str] = {}
     if builder := options.get("model_builder"):
@@ -29,16 +29,18 @@ def option_sha256(options: Mapping[str, Any]) -> dict[str, str]:
     if config := options.get("config"):
         path = Path(str(config))
         hashes["config"] = file_sha256(path) if path.is_file() else "not found"
-    if checkpoint := options.get("checkpoint"):
-        path = Path(str(checkpoint))
-        try:
-            hashes["checkpoint"] = sha256_of(path, identify(path))
-        except EdgeconvError:
-            hashes["checkpoint"] = "unreadable"  # the conversion says what is wrong with it
     for name in ("pipeline_config", "label_map"):
         if file := options.get(name):
             path = Path(str(file))
             hashes[name] = file_sha256(path) if path.is_file() else "not found"
+    for name in ("checkpoint", "graph"):
+        if not options.get(name):
+            continue
+        path = Path(str(options[name]))
+        try:
+            hashes[name] = sha256_of(path, identify(path))
+        except EdgeconvError:
+            hashes[name] = "unreadable"  # the conversion says what is wrong with it
     return hashes
 
 

@@ -44,6 +44,10 @@ class ConversionRequest:
         inputs, outputs: tensors where the graph begins and ends; empty to take what the model says.
         tolerance: texts as in ``--tolerance``.
         checkpoint: with the weights of the model.
+        graph: a file with the graph that the values of a checkpoint belong to.
+        map_variable: ``PATTERN=REPLACEMENT``, from the graph's names of variables to the checkpoint's.
+        restore: regular expressions; only variables that one matches are taken from the checkpoint.
+        moving_averages: whether the moving averages of a checkpoint take the place of the variables.
         pipeline_config: ``pipeline.config`` of a detector; where ``None``, the one beside the model.
         label_map: file with the names of classes; where ``None``, the one beside the ``pipeline.config``.
         model_builder: ``MODULE:FUNCTION`` that builds the model of a checkpoint or of weights alone.
@@ -65,6 +69,10 @@ class ConversionRequest:
     tags: tuple[str, ...] | None = None
     tolerance: tuple[str, ...] = ()
     checkpoint: Path | None = None
+    graph: Path | None = None
+    map_variable: tuple[str, ...] = ()
+    restore: tuple[str, ...] = ()
+    moving_averages: bool = False
     pipeline_config: Path | None = None
     label_map: Path | None = None
     model_builder: str | None = None

@@ -8,7 +8,7 @@ from typing import Any
 from edgeconv.surgery.graph import Graph
 
 _ELEMENTS = 16
-_DEPTH = 64
+_MOST_NODES = 256
 PASSING = frozenset(
     {"Identity", "StopGradient", "Snapshot", "PreventGradient", "EnsureShape", "CheckNumerics", "Print"}
     | {"CheckNumericsV2", "Enter", "RefEnter", "RefIdentity"}
@@ -73,18 +73,32 @@ def _functions() -> dict[str, Callable[..., Any]]:
     }
 
 
-def scalar(graph: Graph, reference: str, depth: int = 0) -> Any | None:
+def scalar(graph: Graph, reference: str, known: dict[str, Any] | None = None) -> Any | None:
     """The value of a tensor of at most a few elements that constants decide; else ``None``.
+
+    Args:
+        graph: the graph.
+        reference: of the tensor.
+        known: values found so far, each once: a graph of thousands of sums is no tree.
 
     Returns:
         ``numpy.ndarray``.
     """
+    known = {} if known is None else known
+    if reference in known:
+        return known[reference]
     node = graph.node(reference)
-    if node is None or depth > _DEPTH:
+    if node is None or len(known) > _MOST_NODES:
         return None
+    known[reference] = None  # also of what comes back to itself
     if node.op == "Const":
-        return graph.constant(reference, limit=_ELEMENTS)
-    if ":" in reference:
-        return None
-    values = [scalar(graph, each, depth + 1) for each in graph.data_inputs(node)]
-    return evaluated(node.op, values[:1] if node.op in PASSING else values, node)
+        known[reference] = graph.constant(reference, limit=_ELEMENTS)
+    elif ":" not in reference and (node.op in PASSING or node.op == "Cast" or node.op in _functions()):
+        inputs = graph.data_inputs(node)
+        values = []
+        for each in inputs[:1] if node.op in PASSING else inputs:
+            values.append(scalar(graph, each, known))
+            if values[-1] is None and node.op not in ("LogicalAnd", "LogicalOr"):
+                return None
+        known[reference] = evaluated(node.op, values, node)
+    return known[reference]
