@@ -119,6 +119,8 @@ def _functions(config: Any, custom: Mapping[str, Any]) -> tuple[dict[str, Any], 
             continue
         for key in _ACTIVATIONS:
             name = settings.get(key)
+            if isinstance(name, dict) and name.get("class_name") == "function":
+                name = name.get("config")
             if not isinstance(name, str) or name in custom or name in found:
                 continue
             try:
