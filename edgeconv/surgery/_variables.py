@@ -61,12 +61,18 @@ def variable_of(graph: Graph, reference: str) -> str | None:
 
 def shape_of(node: Any) -> tuple[int, ...] | None:
     """The shape that a variable's or constant's NodeDef states; ``None`` if it is not known whole."""
+    # Asking a NodeDef for an attribute that it lacks gives it an empty one, which nothing can read.
     if node.op == "Const":
-        return tuple(dim.size for dim in node.attr["value"].tensor.tensor_shape.dim)
-    shape = node.attr["shape"].shape
-    if shape.unknown_rank or any(dim.size < 0 for dim in shape.dim):
+        stored = "value" in node.attr
+        return tuple(dim.size for dim in node.attr["value"].tensor.tensor_shape.dim) if stored else None
+    return stated_sizes(node) if all(size >= 0 for size in stated_sizes(node) or ()) else None
+
+
+def stated_sizes(node: Any) -> tuple[int, ...] | None:
+    """What the attribute ``shape`` says, -1 for an open size; ``None`` for nothing or an unknown rank."""
+    if "shape" not in node.attr or node.attr["shape"].shape.unknown_rank:
         return None
-    return tuple(dim.size for dim in shape.dim)
+    return tuple(dim.size for dim in node.attr["shape"].shape.dim)
 
 
 def read(graph: Graph, variable: str) -> str:

@@ -75,7 +75,7 @@ def inline_call(graph: Graph, node: Any, function: str, arguments: Sequence[str]
 def _type_of(output: Any, node: Any, index: int) -> Any:
     from tensorflow.core.framework import attr_value_pb2
 
-    stated = node.attr["Tout"].list.type
+    stated = node.attr["Tout"].list.type if "Tout" in node.attr else ()
     return attr_value_pb2.AttrValue(type=stated[index] if len(stated) > index else output.type)
 
 

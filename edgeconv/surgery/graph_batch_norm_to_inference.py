@@ -59,7 +59,8 @@ def _repair(graph: Graph, node: Any) -> Change:
         raise _lost(graph, node)
     before = (full(x), full(scale), full(offset), full(found.mean), full(found.variance))
     epsilon = float(node.attr["epsilon"].f) if "epsilon" in node.attr else _EPSILON
-    attributes = {"epsilon": epsilon, "channels_first": node.attr["data_format"].s.startswith(b"NC")}
+    layout = node.attr["data_format"].s if "data_format" in node.attr else b""
+    attributes = {"epsilon": epsilon, "channels_first": layout.startswith(b"NC")}
     replaced = Replaced(full(node.name), "batch_norm", before, attributes)
     controls = [each for each in node.input if each.startswith("^")]
     graph.set_inputs(node, [x, scale, offset, found.mean, found.variance, *controls])

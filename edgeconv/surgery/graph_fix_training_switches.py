@@ -19,6 +19,7 @@ from typing import Any
 from edgeconv.formats import _graph_vocabulary as vocabulary
 from edgeconv.formats._tensor_types import dtype_name
 from edgeconv.surgery._liveness import BRANCHES, SELECTS, SWITCHES, Liveness
+from edgeconv.surgery._variables import stated_sizes
 from edgeconv.surgery.changes import Change, Replaced
 from edgeconv.surgery.graph import Graph, full, short
 
@@ -60,10 +61,10 @@ def rewrite(graph: Graph) -> list[Change]:
 def _is_flag(node: Any) -> bool:
     kind = dtype_name(node.attr["dtype"].type % 100)
     # Before version 24 of GraphDefs an empty shape meant an unknown one, so rank 0 and unknown both count.
-    shape = node.attr["shape"].shape
+    sizes = stated_sizes(node) or ()
     # A variable that counts is no flag; only placeholders are known to be fed with numbers for one.
     kinds = _DTYPES if node.op in vocabulary.PLACEHOLDER_OPS else {"bool"}
-    return kind in kinds and (shape.unknown_rank or all(dim.size == 1 for dim in shape.dim))
+    return kind in kinds and all(size == 1 for size in sizes)
 
 
 def _reads(graph: Graph, variable: str) -> Iterator[str]:
@@ -133,8 +134,7 @@ def _fix(graph: Graph, node: Any, references: list[str], value: bool, evidence: 
     import tensorflow as tf
 
     dtype = tf.as_dtype(node.attr["dtype"].type % 100)
-    known = [dim.size for dim in node.attr["shape"].shape.dim]
-    array = numpy.full(known, value, dtype.as_numpy_dtype)
+    array = numpy.full(stated_sizes(node) or (), value, dtype.as_numpy_dtype)
     noun = "the variable" if node.op in _VARIABLES else "the placeholder"
     replaced = []
     for reference in references:

@@ -243,7 +243,7 @@ def _ones(graph: Graph, statistic: str) -> list[int] | None:
         if node is None or node.op in ("Squeeze", "Reshape"):
             return None
         if node.op in _REDUCTIONS:
-            if not node.attr["keep_dims"].b:
+            if "keep_dims" not in node.attr or not node.attr["keep_dims"].b:
                 return None
             axes = scalar(graph, graph.data_inputs(node)[1])
             if axes is None:

@@ -78,20 +78,24 @@ def _components(graph: Graph, node: Any) -> tuple[list[Any], list[Any]]:
         shapes = [tensor_shape_pb2.TensorShapeProto()] * 2
     elif node.op in _ITERATORS:
         kinds = list(node.attr["output_types"].list.type)
-        shapes = list(node.attr["output_shapes"].list.shape)
+        shapes = _shapes(node, "output_shapes")
     elif node.op in _STAGES:
         kinds, shapes = list(node.attr["dtypes"].list.type), []
     else:
         kinds = list(node.attr["component_types"].list.type)
         queue = graph.node(graph.origin(node.input[0]))
-        shapes = list(queue.attr["shapes"].list.shape) if queue is not None else []
+        shapes = _shapes(queue, "shapes")
         if node.op in _MANY:
             shapes = [_batched(shape) for shape in shapes]
-    if "_output_shapes" in node.attr and len(shapes) != len(kinds):
-        shapes = list(node.attr["_output_shapes"].list.shape)
+    if len(shapes) != len(kinds):
+        shapes = _shapes(node, "_output_shapes")
     if len(shapes) != len(kinds):
         shapes = [unknown] * len(kinds)
     return [attr_value_pb2.AttrValue(type=kind) for kind in kinds], shapes
+
+
+def _shapes(node: Any | None, name: str) -> list[Any]:
+    return list(node.attr[name].list.shape) if node is not None and name in node.attr else []
 
 
 def _batched(shape: Any) -> Any:

@@ -32,6 +32,7 @@ from edgeconv.surgery._dropout_forms import (
 from edgeconv.surgery._frames import in_loops
 from edgeconv.surgery._liveness import repairable
 from edgeconv.surgery._scalars import scalar
+from edgeconv.surgery._variables import stated_sizes
 from edgeconv.surgery.changes import Change, Replaced
 from edgeconv.surgery.graph import Graph, full
 
@@ -220,8 +221,9 @@ def _without_scale(graph: Graph, node: Any) -> list[Change]:
     if root is None or root.op not in vocabulary.PLACEHOLDER_OPS or root.name in graph.inputs:
         return []
     kind = dtype_name(root.attr["dtype"].type)
-    known = [dim.size for dim in root.attr["shape"].shape.dim]
-    value = numpy.full(known, 1.0 if keep.keeps else 0.0, kind)
+    if any(size != 1 for size in stated_sizes(root) or ()):
+        return []
+    value = numpy.full(stated_sizes(root) or (), 1.0 if keep.keeps else 0.0, kind)
     attributes = {"value": value.tolist(), "dtype": kind}
     replaced = Replaced(full(root.name), "constant", (), attributes)
     graph.become(root, "Const", (), dtype=root.attr["dtype"], value=value)

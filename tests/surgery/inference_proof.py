@@ -66,7 +66,19 @@ def built(build: Build, shape: Sequence[int | None], *, resource: bool = True, f
         finally:
             (v1.enable_resource_variables if before else v1.disable_resource_variables)()
         variables = {v.op.name: v.shape.as_list() for v in v1.global_variables() if v.dtype.is_floating}
-        return Built(graph.as_graph_def(), {n: value_of(n, s) for n, s in variables.items()}, output.name)
+        return Built(
+            stripped(graph.as_graph_def()), {n: value_of(n, s) for n, s in variables.items()}, output.name
+        )
+
+
+def stripped(graph_def: Any) -> Any:
+    """A GraphDef without attributes that have their default, as SavedModels are written."""
+    from tensorflow.core.protobuf import meta_graph_pb2
+    from tensorflow.python.framework import meta_graph
+
+    whole = meta_graph_pb2.MetaGraphDef(graph_def=graph_def)
+    meta_graph.strip_graph_default_valued_attrs(whole)
+    return whole.graph_def
 
 
 def value_of(name: str, shape: Sequence[int]) -> Any:
