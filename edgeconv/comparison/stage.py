@@ -13,7 +13,7 @@ from edgeconv.comparison.observation import Observation, load_observation, obser
 from edgeconv.comparison.probes import Probe, load_probes, misfit
 from edgeconv.comparison.tolerances import Tolerance
 from edgeconv.errors import EdgeconvError, UsageError
-from edgeconv.formats.base import Contract, contract_from_json, to_json
+from edgeconv.formats.base import Contract, TensorSpec, contract_from_json, to_json
 from edgeconv.runtimes.base import Session
 from edgeconv.runtimes.registry import runtimes
 
@@ -26,6 +26,8 @@ def gate(payload: Mapping[str, Any]) -> dict[str, Any]:
             (path), ``observation`` (path to write), ``reference`` (its id, or null where the artifact is
             itself the reference), ``reference_observation`` (path or null), ``reference_contract``,
             ``tolerance``, ``input_map`` and ``output_map`` (reference name to candidate name),
+            ``end_to_end`` (``probes`` that a written front end made, ``observation`` of the source on what
+            they were made of, ``contract`` of what is behind the front end),
             ``replaced`` (how many tensors of the reference were replaced for it to be that of inference).
 
     Returns:
@@ -47,6 +49,7 @@ def gate(payload: Mapping[str, Any]) -> dict[str, Any]:
             reference = _only(reference, probes)
         made_for = reference_contract.inputs if reference_contract is not None else None
         observation = observe(session, probes, subject=path.name, contract_inputs=made_for, input_names=names)
+        end_to_end = _end_to_end(payload, session, contract, made_for, names)
     save_observation(Path(payload["observation"]), observation)
     labels = [probe.label for probe in probes]
     verdict: dict[str, Any]
@@ -61,7 +64,33 @@ def gate(payload: Mapping[str, Any]) -> dict[str, Any]:
         verdict = to_json(judged)
     verdict.update(reference=payload["reference"], inputs=labels)
     verdict["notes"] = [*verdict.get("notes", ()), *left_out, *_about_reference(payload.get("replaced", 0))]
+    if end_to_end is not None:
+        verdict["end_to_end"] = end_to_end
+        if end_to_end["verdict"] == "fail" and verdict["verdict"] == "pass":
+            verdict.update(verdict="fail", reason=f"from end to end: {end_to_end['reason']}")
     return {"verdict": verdict, "contract": to_json(contract)}
+
+
+def _end_to_end(
+    payload: Mapping[str, Any],
+    session: Session,
+    contract: Contract,
+    made_for: Sequence[TensorSpec] | None,
+    names: Mapping[str, str] | None,
+) -> dict[str, Any] | None:
+    """The artifact behind its written front end, judged by the outputs of the whole source."""
+    wanted = payload.get("end_to_end")
+    if wanted is None:
+        return None
+    probes, _ = _fitting(load_probes(Path(wanted["probes"])), names, contract)
+    reference = _only(load_observation(Path(wanted["observation"])), probes)
+    source = contract_from_json(wanted["contract"])
+    if source is None or not reference.results:
+        return None
+    seen = observe(session, probes, contract_inputs=made_for, input_names=names, repeat=False)
+    judged = judge(reference, seen, source, contract, Tolerance(**payload["tolerance"]))
+    verdict: dict[str, Any] = to_json(judged)
+    return {**{key: verdict[key] for key in ("verdict", "outputs", "reason")}, "reference": "source"}
 
 
 def _about_reference(replaced: int) -> list[str]:

@@ -34,6 +34,15 @@ class OutputRecord(_Model):
     cosine: float | None = None
 
 
+class EndToEndRecord(_Model):
+    """The artifact behind its written front end, compared with the whole source."""
+
+    verdict: Literal["pass", "fail", "skipped"]
+    reference: str
+    outputs: list[OutputRecord] = Field(default_factory=list)
+    reason: str | None = None
+
+
 class GateRecord(_Model):
     """The verdict of the comparison with ``reference``, the id of the predecessor."""
 
@@ -44,6 +53,7 @@ class GateRecord(_Model):
     reason: str | None = None
     hint: str | None = None
     notes: list[str] = Field(default_factory=list, description="what a person should know of the verdict")
+    end_to_end: EndToEndRecord | None = Field(default=None, description="with the front end before it")
     seconds: float | None = Field(default=None, description="wall time of the gate, when it was run")
     peak_rss_bytes: int | None = Field(default=None, description="highest resident memory of its worker")
 
@@ -92,6 +102,24 @@ class SourceRecord(_Model):
     notes: list[str] = Field(default_factory=list, description="what was read beside it and decided from it")
 
 
+class FrontEndRecord(_Model):
+    """What was cut off at the beginning of the source, as a NumPy function; paths as in an artifact."""
+
+    supplied: bool = Field(description="whether the function could be written")
+    reason: str | None = Field(default=None, description="why not")
+    path: str | None = Field(default=None, description="Python file with the function front_end(inputs)")
+    data: str | None = Field(default=None, description="tables and large constants that it reads")
+    sha256: str | None = Field(default=None, description="of the Python file")
+    requires: list[str] = Field(default_factory=list, description="packages that it needs beside NumPy")
+    inputs: list[dict[str, Any]] = Field(default_factory=list)
+    outputs: list[dict[str, Any]] = Field(default_factory=list, description="the tensors at the cut")
+    ops: dict[str, str] = Field(
+        default_factory=dict, description="op types that made the cut, with a node each"
+    )
+    notes: list[str] = Field(default_factory=list)
+    gate: GateRecord
+
+
 class Manifest(_Model):
     """The whole file."""
 
@@ -99,6 +127,7 @@ class Manifest(_Model):
     source: SourceRecord
     tools: dict[str, str | None] = Field(default_factory=dict)
     host: dict[str, Any] = Field(default_factory=dict)
+    front_end: FrontEndRecord | None = Field(default=None, description="what runs before all artifacts")
     artifacts: list[ArtifactRecord] = Field(default_factory=list)
     failures: list[FailureRecord] = Field(default_factory=list)
 
@@ -112,8 +141,10 @@ class Manifest(_Model):
     @property
     def passed(self) -> bool:
         """Whether nothing failed: no conversion (fallbacks that worked aside), and every gate passed."""
-        return not any(f.superseded_by is None for f in self.failures) and all(
-            a.gate.verdict == "pass" for a in self.artifacts
+        return (
+            not any(f.superseded_by is None for f in self.failures)
+            and all(a.gate.verdict == "pass" for a in self.artifacts)
+            and not (self.front_end is not None and self.front_end.gate.verdict == "fail")
         )
 
     def to_json(self) -> dict[str, Any]:

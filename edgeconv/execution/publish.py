@@ -21,16 +21,17 @@ from edgeconv.execution.manifest import (
     FILE_NAME,
     ArtifactRecord,
     FailureRecord,
+    FrontEndRecord,
     GateRecord,
     Manifest,
     SourceRecord,
     read_manifest,
     write_manifest,
 )
-from edgeconv.execution.outcomes import Failure, Gated, Settled
+from edgeconv.execution.outcomes import Failure, FrontEndMade, Gated, Settled
 from edgeconv.execution.plan import SOURCE, Plan
 from edgeconv.formats.base import Artifact, to_json
-from edgeconv.formats.registry import format_named, sha256_of
+from edgeconv.formats.registry import file_sha256, format_named, sha256_of
 
 _FAILURES = "failures"
 
@@ -47,6 +48,7 @@ class Publisher:
         self._plan = plan
         self._records: dict[str, ArtifactRecord] = {}
         self._placing: set[Future[None]] = set()
+        self._front_end: FrontEndRecord | None = None
         self._hands = ThreadPoolExecutor(max_workers=2)
         atomic.make_writable_folder(folder)
         atomic.remove_leftovers(folder)
@@ -86,6 +88,34 @@ class Publisher:
             }
         )
 
+    def publish_front_end(self, made: FrontEndMade | None) -> None:
+        """Copy what was cut off at the beginning of the source into the folder, and record it."""
+        planned = self._plan.front_end
+        if planned is None:
+            return
+        front_end = planned.front_end
+        record: dict[str, Any] = {
+            "supplied": False,
+            "reason": "it was not made" if front_end.cut else "nothing but text outputs was cut off",
+            "inputs": to_json(front_end.inputs),
+            "outputs": to_json(front_end.cut),
+            "ops": front_end.ops,
+            "notes": list(front_end.said()),
+            "gate": {"verdict": "skipped", "reference": SOURCE},
+        }
+        if made is not None:
+            value = made.value
+            record.update({key: value[key] for key in ("supplied", "reason", "requires")})
+            record["gate"] = value["verdict"]
+            for key, file in zip(("path", "data"), value["files"], strict=False):
+                target = self._folder / f"{self._name}.{file}"
+                with atomic.explained_disk_errors(self._folder):
+                    atomic.copy_into_place(made.folder / file, target)
+                record[key] = target.name
+            if value["files"]:
+                record["sha256"] = file_sha256(made.folder / value["files"][0])
+        self._front_end = FrontEndRecord.model_validate(record)
+
     def finish(self, failures: list[Failure], seen: Gated | None) -> Manifest:
         """Write failures and manifest; ``seen`` is what running the source took.
 
@@ -110,6 +140,7 @@ class Publisher:
                 ),
                 tools={tool: tool_version(tool) for tool in self._tools()},
                 host=host_facts(),
+                front_end=self._front_end,
                 artifacts=sorted(self._records.values(), key=self._way),
                 failures=[self._record(failure) for failure in failures],
             )

@@ -17,7 +17,7 @@ from typing import Any
 from edgeconv.errors import ConversionError, EdgeconvError
 from edgeconv.execution.cache import Cache
 from edgeconv.execution.events import Event, Listener
-from edgeconv.execution.outcomes import Failure, Gated, Made, Settled
+from edgeconv.execution.outcomes import Failure, FrontEndMade, Gated, Made, Settled
 from edgeconv.execution.plan import SOURCE, Attempt, Node, Plan
 from edgeconv.execution.steps import BadInputsError, StageFailedError, Steps
 from edgeconv.execution.workers import WorkerPool
@@ -66,7 +66,7 @@ class Run:
         tasks += self._source_seen.values()  # type: ignore[arg-type]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *self._steps.stop(), return_exceptions=True)
 
     def _state(self, identifier: str) -> _State:
         if identifier not in self._states:
@@ -85,6 +85,10 @@ class Run:
             if seen.done() and not seen.cancelled() and seen.exception() is None:
                 return seen.result()
         return None
+
+    def front_end(self) -> FrontEndMade | None:
+        """What was cut off at the beginning of the source and written down, if it was by now."""
+        return self._steps.front_end_made()
 
     async def _settle(self, node: Node, state: _State) -> Settled:
         best: Settled | None = None

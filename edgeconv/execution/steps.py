@@ -191,11 +191,12 @@ class Steps:
             "tolerance": node.tolerance,
             "replaced": len(made.replaced),
         }
-        if front_end is not None and front_end.by_function and self._source_observation and self.plan.front_end:
+        planned, whole = self.plan.front_end, self._source_observation
+        if planned is not None and front_end is not None and front_end.by_function and whole:
             payload["end_to_end"] = {
                 "probes": str(front_end.by_function),
-                "observation": str(self._source_observation),
-                "contract": to_json(self.plan.front_end.contract),
+                "observation": str(whole),
+                "contract": to_json(planned.contract),
             }
         why = {k: reference.verdict.get(k) for k in ("reason", "hint")}
         try:

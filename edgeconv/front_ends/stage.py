@@ -35,12 +35,13 @@ def make(payload: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         payload: ``artifact`` (the source: path, format, contract), ``options``, ``probes`` (path),
-            ``inputs``, ``cut`` and ``kept`` (specs), ``folder`` (where files go), ``title``.
+            ``inputs``, ``cut`` and ``kept`` (specs), ``folder`` (where files go), ``title``, ``samples``
+            (path of samples for calibration as the source takes them, or null).
 
     Returns:
         ``supplied``; ``reason`` where it is not; ``requires``; ``verdict`` as the manifest holds it;
         ``cut_probes`` and ``front_end_probes`` (file names in the folder, the latter null where there is no
-        function), each with its hash; ``files``.
+        function), each with its hash; ``samples``, the same for calibration; ``files``.
 
     Raises:
         EdgeconvError: not even TensorFlow can compute the cut on the probes.
@@ -59,6 +60,7 @@ def make(payload: Mapping[str, Any]) -> dict[str, Any]:
     )
     usable, given, left_out = _at_the_cut(graph, inputs, cut, probes)
     at_cut = [_with(probe, kept, values) for probe, values in zip(usable, given, strict=True)]
+    samples = _samples(payload.get("samples"), contract, graph, inputs, cut, kept, folder)
     save_probes(folder / "cut_probes.npz", at_cut)
     result: dict[str, Any] = {
         "supplied": False,
@@ -66,6 +68,7 @@ def make(payload: Mapping[str, Any]) -> dict[str, Any]:
         "requires": [],
         "cut_probes": {"file": "cut_probes.npz", "sha256": probes_sha256(at_cut)},
         "front_end_probes": None,
+        "samples": samples,
         "files": [],
         "labels": [probe.label for probe in at_cut],
         "verdict": {
@@ -132,6 +135,30 @@ def _at_the_cut(
                 raise _as_ours(error) from error
             left_out.append(f"the source refuses the probe '{probe.label}'")
     return usable, given, left_out
+
+
+def _samples(
+    path: str | None,
+    contract: Contract,
+    graph: SourceGraph,
+    inputs: Sequence[TensorSpec],
+    cut: Sequence[TensorSpec],
+    kept: Sequence[TensorSpec],
+    folder: Path,
+) -> dict[str, str] | None:
+    """Samples for calibration as they are at the cut."""
+    from edgeconv.comparison.samples import load_samples, samples_sha256, save_samples
+
+    if path is None:
+        return None
+    given = load_samples(Path(path), contract)
+    made = graph.run(inputs, cut, given)
+    whole = [
+        {**{spec.name: sample[spec.name] for spec in kept}, **values}
+        for sample, values in zip(given, made, strict=True)
+    ]
+    save_samples(folder / "samples.npz", whole)
+    return {"file": "samples.npz", "sha256": samples_sha256(folder / "samples.npz")}
 
 
 def _as_ours(error: Exception) -> EdgeconvError:

@@ -14,7 +14,7 @@ from edgeconv.errors import ExitCode, UsageError
 from edgeconv.execution.cache import Cache, default_folder
 from edgeconv.execution.events import Listener
 from edgeconv.execution.manifest import FILE_NAME, Manifest
-from edgeconv.execution.plan import Plan
+from edgeconv.execution.plan import FrontEndPlan, Plan
 from edgeconv.execution.publish import Publisher
 from edgeconv.execution.run import Run
 from edgeconv.execution.workers import WorkerPool
@@ -24,6 +24,7 @@ from edgeconv.recipe.completion import completed, in_roles, kind_of
 from edgeconv.recipe.contracts import describe_source, require_ranks, source_contract
 from edgeconv.recipe.detection import looked_at
 from edgeconv.recipe.fingerprints import option_sha256
+from edgeconv.recipe.front_ends import plan_front_end
 from edgeconv.recipe.inputs import InputMaker, gate_tolerances
 from edgeconv.recipe.loop import run_in_own_loop
 from edgeconv.recipe.planning import default_targets, plan_nodes
@@ -65,7 +66,11 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
         )
     detector = looked_at(request, description, contract, kind)
     contract, kind = detector.contract, detector.kind
-    inputs = InputMaker(request, inputs_folder)
+    begins = plan_front_end(request, description, contract) if contract is not None else None
+    if begins is not None:
+        contract = begins.source
+        require_ranks(begins.rest)
+    inputs = InputMaker(request, inputs_folder, begins)
     if contract is not None:
         require_ranks(contract)
         inputs.check(contract)
@@ -88,6 +93,11 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
         option_sha256=option_sha256(options),
         probes=inputs.probes,
         calibration=inputs.calibration,
+        front_end=None
+        if begins is None
+        else FrontEndPlan(
+            begins.front_end, begins.rest, inputs.before_front_end, model_name(request.model)
+        ),
         notes=detector.notes,
         observe_early=not {finding.code for finding in description.findings} & _OF_TRAINING,
     )
@@ -124,7 +134,8 @@ def exit_code(manifest: Manifest) -> ExitCode:
     made = {artifact.id for artifact in manifest.artifacts}
     if any(failure.artifact not in made for failure in manifest.failures):
         return ExitCode.CONVERSION_FAILED
-    if any(a.gate.verdict != "pass" for a in manifest.artifacts):
+    wrong = manifest.front_end is not None and manifest.front_end.gate.verdict == "fail"
+    if wrong or any(a.gate.verdict != "pass" for a in manifest.artifacts):
         return ExitCode.VERDICT_FAILED
     return ExitCode.OK
 
@@ -150,6 +161,7 @@ async def _carry_out(
         await run.execute()
     finally:
         # Also after an interrupt or a defect: what was finished stays, and is said to be there.
+        publisher.publish_front_end(run.front_end())
         manifest = publisher.finish(run.failures, run.source_gate())
     return manifest
 

@@ -67,7 +67,7 @@ class InputMaker:
         """The inputs of the gates; see :func:`probes_for`."""
         request = self._request
         if self._probes is None or self._probes[0] != contract:
-            # Samples for calibration may be what goes in behind the front end, so that gates do not take them.
+            # With a front end samples for calibration may be what goes in behind it: no inputs of gates.
             calibration = request.calibration if self._front_end is None else None
             strings = self._front_end.makers if self._front_end is not None else None
             made = probes_for(
