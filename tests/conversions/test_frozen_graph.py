@@ -188,10 +188,10 @@ def test_an_undeclared_placeholder_is_named(tmp_path: Path) -> None:
         import tensorflow as tf
 
         x = tf1.placeholder(tf.float32, [None, 2], name="x")
-        training = tf1.placeholder(tf.bool, [], name="is_training")
-        return {"x": x}, {"y": tf1.where(training, x, x * 2.0, name="y")}
+        double = tf1.placeholder(tf.bool, [], name="double")
+        return {"x": x}, {"y": tf1.where(double, x, x * 2.0, name="y")}
 
-    with pytest.raises(ConversionError, match="'is_training'"):
+    with pytest.raises(ConversionError, match="'double'"):
         freeze(save_v1(tmp_path / "m", build), tmp_path)
 
 
