@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from edgeconv.formats import _graph_vocabulary as vocabulary
+from edgeconv.formats._graph_implied_shapes import implied_shape
 from edgeconv.formats._graph_view import GraphView
 from edgeconv.formats._tensor_types import shape_of
 from edgeconv.formats.base import Shape, TensorSpec
@@ -39,11 +40,11 @@ def pipeline_ends(
 
 
 def completed(view: GraphView, spec: TensorSpec, name: str, port: int) -> TensorSpec:
-    """The spec of a pipeline's output with the shape that queue or iterator state, if it has none."""
-    node = view.nodes[name]
-    if spec.shape is not None or node.op not in PIPELINE_OPS:
+    """The spec of an input; if it has no shape, with what queue or iterator state or its consumers demand."""
+    if spec.shape is not None:
         return spec
-    return dataclasses.replace(spec, shape=_stated(view, name, port))
+    stated = _stated(view, name, port) if view.nodes[name].op in PIPELINE_OPS else None
+    return dataclasses.replace(spec, shape=implied_shape(view, name, port) if stated is None else stated)
 
 
 def _stated(view: GraphView, name: str, port: int) -> Shape | None:
