@@ -295,3 +295,14 @@ def test_the_recorded_inputs_of_the_corpus_can_be_read(corpus) -> None:
     wav = contract(TensorSpec("wav_data", "string", ()))
     [sample] = load_samples(corpus / "golden" / "kws-CNN_S.npz", wav)
     assert sample["wav_data"].item().startswith(b"RIFF")
+
+
+def test_recordings_for_a_scalar_string_input_are_read_and_written_again(tmp_path: Path) -> None:
+    one_file = Contract((TensorSpec("wav", "string", ()),), ())
+    recordings = np.frombuffer(b"RIFF\0one\0RIFF\0two\0", np.uint8).reshape(2, -1)
+    np.savez(tmp_path / "given.npz", wav=recordings)
+    given = load_samples(tmp_path / "given.npz", one_file)
+    save_samples(tmp_path / "again.npz", given)
+    again = load_samples(tmp_path / "again.npz", one_file)
+    assert [sample["wav"].item() for sample in again] == [b"RIFF\0one\0", b"RIFF\0two\0"]
+    assert all(sample["wav"].shape == () for sample in (*given, *again))
