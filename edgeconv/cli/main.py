@@ -18,6 +18,7 @@ _COMMANDS = {
     "thaw": "Make variables again of a frozen graph's weights.",
     "extract": "Take a part out of a model, between tensors.",
     "split": "Cut a model in two parts that compose to it.",
+    "layers": "List layers; freeze and unfreeze them.",
     "precompute": "Run a part of a model over a file of items, into .npy.",
     "compare": "Prove that two artifacts compute the same, output by output.",
     "environments": "Side environments for what cannot live beside edgeconv: list, create, show, remove.",

@@ -32,9 +32,9 @@ def print_manifest(manifest: Manifest, folder: Path, *, quiet: bool, verbose: bo
 
     Notes that go on and on, as where names of fused operators are in them, are cut unless ``verbose``.
     """
-    console = _console()
+    console = console_for_tables()
     if not quiet and manifest.artifacts:
-        table = _table("artifact", "from", ">size", "gate", ">max abs", ">seconds", ">peak MB")
+        table = table_with("artifact", "from", ">size", "gate", ">max abs", ">seconds", ">peak MB")
         for record in manifest.artifacts:
             table.add_row(*_artifact_row(record))
         console.print(table)
@@ -92,7 +92,7 @@ def _print_failures(console: Console, failures: list[FailureRecord], folder: Pat
 
 def print_description(description: Description, *, all_ops: bool, verbose: bool) -> None:
     """What ``edgeconv inspect`` says."""
-    console = _console()
+    console = console_for_tables()
     console.print(Text.assemble((plain(Path(description.path).name), "bold"), f"  {description.format}"))
     facts = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
     for name, value in _facts(description):
@@ -147,7 +147,7 @@ def show_count(count: int | None) -> str:
     return str(count)
 
 
-def _console() -> Console:
+def console_for_tables() -> Console:
     """Standard output; where it is no terminal, wide enough that no name is cut."""
     console = Console()
     return console if console.is_terminal else Console(width=160, file=_WithoutTrailingSpaces())
@@ -263,7 +263,8 @@ def _ops(ops: Any, all_ops: bool) -> Text:
     return text
 
 
-def _table(*columns: str) -> Table:
+def table_with(*columns: str) -> Table:
+    """A table without lines; a column that begins with ``>`` is of numbers."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for number, column in enumerate(columns):
         # On a narrow terminal the second column gives way, before names of files or numbers are cut.
@@ -274,10 +275,12 @@ def _table(*columns: str) -> Table:
 
 def print_comparison(comparison: Comparison, *, quiet: bool) -> None:
     """What ``edgeconv compare`` says: the outputs, the verdict, and where the two part."""
-    console = _console()
+    console = console_for_tables()
     gate = comparison.gate
     if not quiet and gate.outputs:
-        table = _table("output", "of the candidate", "verdict", ">max abs", ">max rel", ">cosine", ">SQNR dB")
+        table = table_with(
+            "output", "of the candidate", "verdict", ">max abs", ">max rel", ">cosine", ">SQNR dB"
+        )
         for output in gate.outputs:
             extra = output.model_extra or {}
             table.add_row(

@@ -190,7 +190,9 @@ def _chosen(graph: Graph, payload: Mapping[str, Any], path: str) -> list[Weight]
     named = payload.get("candidates")
     pool = list(weights) if named is None else [name for name in constants if name in set(named)]
     patterns = payload.get("trainable")
-    if patterns is None:
+    if "frozen_layers" in payload:
+        trainable = {n for n in pool if _in_trained_layer(n, payload) and _is_trainable(n, weights)}
+    elif patterns is None:
         trainable = {name for name in pool if name not in weights or weights[name].trainable}
     else:
         # What the user names is taken, whether it looks like a weight or not.
@@ -208,6 +210,23 @@ def _chosen(graph: Graph, payload: Mapping[str, Any], path: str) -> list[Weight]
         for name in constants
         if name in trainable or name in set(others)
     ]
+
+
+def _is_trainable(name: str, weights: Mapping[str, Weight]) -> bool:
+    return name not in weights or weights[name].trainable
+
+
+def _in_trained_layer(name: str, payload: Mapping[str, Any]) -> bool:
+    """Whether a variable is of a layer that is trained: of the layer whose name is the longest in its own."""
+    best, trained = -1, True
+    for layers, flag in ((payload["frozen_layers"], False), (payload["trained_layers"], True)):
+        for layer in layers:
+            inside = f"/{name}/".find(f"/{layer.strip('/')}/") >= 0
+            nested = f"/{name}/".find(f"/{layer.rpartition('/')[2]}/") >= 0
+            length = len(layer) if inside else len(layer.rpartition("/")[2]) if nested else -1
+            if layer and length > best:
+                best, trained = length, flag
+    return trained
 
 
 def _module(

@@ -57,7 +57,7 @@ class TfliteFormat:
             InvalidModelError: truncated, corrupt, or of a newer schema.
         """
         with _reading(path):
-            return self._describe(path, _load(path))
+            return self._describe(path, load_tflite(path))
 
     def _describe(self, path: Path, model: TfliteModel) -> Description:
         ops: Counter[str] = Counter()
@@ -90,7 +90,7 @@ class TfliteFormat:
 
     def files(self, path: Path) -> list[Path]:
         """The file itself, and external weight files that it names."""
-        return _files(path, _load(path))
+        return _files(path, load_tflite(path))
 
     def validate(self, path: Path) -> None:
         """Check more than describing needs: the bytes of every constant, and that operators run in order.
@@ -99,7 +99,7 @@ class TfliteFormat:
             InvalidModelError: a constant has too few or too many bytes for its shape and type, or an
                 operator reads a tensor that nothing has written before.
         """
-        model = _load(path)
+        model = load_tflite(path)
         for number, subgraph in enumerate(model.subgraphs):
             ready = {-1, *subgraph.inputs}
             for index, tensor in enumerate(subgraph.tensors):
@@ -139,7 +139,12 @@ def _reading(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _load(path: Path) -> TfliteModel:
+def load_tflite(path: Path) -> TfliteModel:
+    """The tables of a TFLite file.
+
+    Raises:
+        InvalidModelError: truncated, corrupt, or of a version from the future.
+    """
     try:
         data = Buffer(map_file(path))
     except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def freeze(
         ConversionError: the model could not be frozen.
     """
     if keep_trainable:
-        return _variables_of(
+        return variables_of(
             request,
             listener,
             default=".partly-frozen",
@@ -116,7 +116,7 @@ def thaw(request: SurgeryRequest, variables: Sequence[str], listener: Listener) 
         UsageError: the call is wrong, a pattern matches no constant, or no constant is a weight.
         ConversionError: TensorFlow cannot import the graph.
     """
-    return _variables_of(
+    return variables_of(
         request,
         listener,
         default=".thawed",
@@ -297,7 +297,7 @@ async def _part(
     return made, record_of(made, gate, "extraction", whole.identifier, file)
 
 
-def _variables_of(
+def variables_of(
     request: SurgeryRequest,
     listener: Listener,
     *,
@@ -308,6 +308,7 @@ def _variables_of(
     others: str,
     flag: str,
     checkpoint: bool = False,
+    more: Mapping[str, Any] | None = None,
 ) -> tuple[Manifest, Path]:
     """A SavedModel with variables of a model's frozen graph, proven equal and trainable."""
     target = checked_target(request, default)
@@ -334,6 +335,7 @@ def _variables_of(
                     "flag": flag,
                     "checkpoint": checkpoint,
                     "trust": request.trust,
+                    **(more or {}),
                 },
                 scratch / "made",
             )
