@@ -8,6 +8,9 @@ from typing import Any, Protocol
 
 from edgeconv.conversions._freezing import FrozenGraph
 from edgeconv.conversions.base import ConversionResult
+from edgeconv.surgery import graph_report_initial_statistics
+from edgeconv.surgery.changes import Change
+from edgeconv.surgery.graph import Graph
 from edgeconv.surgery.graph_writing import write_graph
 from edgeconv.surgery.stored_values import StoredValue, sizes_of
 
@@ -48,11 +51,23 @@ def write_frozen(
         for node in frozen.variables:
             assert values is not None, node.name
             stored[node.name] = StoredValue(partial(values.get, node), _bytes(node))
+        changes = (*frozen.changes, *_untouched(frozen, stored))
         write_graph(frozen.graph_def, destination, stored, sizes_of(stored), path)
     finally:
         if values is not None:
             values.close()
-    return ConversionResult(frozen.contract, frozen.notes, frozen.changes)
+    return ConversionResult(frozen.contract, frozen.notes, changes)
+
+
+def _untouched(frozen: FrozenGraph, stored: dict[str, StoredValue]) -> list[Change]:
+    """Whether the moving statistics are the initial ones, which only their values tell."""
+    graph = Graph(
+        frozen.graph_def,
+        outputs=[spec.inner_name for spec in frozen.contract.outputs],
+        inputs=[spec.inner_name for spec in frozen.contract.inputs],
+        values=stored,
+    )
+    return graph_report_initial_statistics.rewrite(graph)
 
 
 def _bytes(variable: Any) -> int:

@@ -5,9 +5,10 @@ before:  x, gamma, beta, [], [] ─▶ FusedBatchNormV3(is_training=True) ─▶
 after:   x, gamma, beta, moving_mean, moving_variance ─▶ FusedBatchNormV3(is_training=False) ─▶ y
 
 Epsilon and data format stay. Which variables hold the moving statistics is told by what is updated from the
-batch's (through exponential averages with or without correction of their bias), else by names beside gamma
-and beta. Where nothing tells, a frozen graph above all, the layer cannot be repaired and is refused by
-name.
+batch's (through exponential averages with or without correction of their bias), else by what the op itself
+takes, else by names beside gamma and beta. Where there are variables and nothing tells, the layer is
+refused by name. A graph without variables has lost what nothing used: it stays what it is, with a warning,
+because there is nothing else that it could be, and people do publish such graphs.
 """
 
 from __future__ import annotations
@@ -30,13 +31,22 @@ def rewrite(graph: Graph) -> list[Change]:
     """Let each fused batch normalisation on the path use the moving statistics.
 
     Raises:
-        ConversionError: a layer's moving statistics are not in the graph.
+        ConversionError: the graph has variables, and none is known to hold a layer's moving statistics.
     """
-    changes = []
+    changes: list[Change] = []
+    lost: list[str] = []
     for name in repairable(graph):
         node = graph.nodes[name]
         if node.op in vocabulary.BATCH_NORM_OPS and _trains(node):
-            changes.append(_repair(graph, node))
+            change = _repaired(graph, node)
+            if change is None:
+                lost.append(name)
+            else:
+                changes.append(change)
+    if lost:
+        if any(node.op in VARIABLES for node in graph.graph_def.node):
+            raise _unknown(graph, lost)
+        changes.append(_left(lost))
     return changes
 
 
@@ -44,7 +54,7 @@ def _trains(node: Any) -> bool:
     return bool(node.attr["is_training"].b) if "is_training" in node.attr else True
 
 
-def _repair(graph: Graph, node: Any) -> Change:
+def _repaired(graph: Graph, node: Any) -> Change | None:
     x, scale, offset = graph.data_inputs(node)[:3]
     layer = moving.Layer(
         name=node.name,
@@ -56,7 +66,7 @@ def _repair(graph: Graph, node: Any) -> Change:
     )
     found = moving.find(graph, layer)
     if found is None:
-        raise _lost(graph, node)
+        return None
     before = (full(x), full(scale), full(offset), full(found.mean), full(found.variance))
     epsilon = float(node.attr["epsilon"].f) if "epsilon" in node.attr else _EPSILON
     layout = node.attr["data_format"].s if "data_format" in node.attr else b""
@@ -74,25 +84,33 @@ def _repair(graph: Graph, node: Any) -> Change:
     )
 
 
-def _lost(graph: Graph, node: Any) -> ConversionError:
-    has_variables = any(each.op in VARIABLES for each in graph.graph_def.node)
-    if has_variables:
-        return ConversionError(
-            f"the batch normalisation '{node.name}' is in training mode, and no variable of "
-            "the graph is known to hold its moving statistics",
-            where=graph.path,
-            why="nothing is updated from the statistics of its batches, and no variable of their "
-            "shape is called so",
-            hint="export the model in inference mode, or choose outputs before it with --outputs",
-        )
+def _unknown(graph: Graph, lost: list[str]) -> ConversionError:
     return ConversionError(
-        f"the batch normalisation '{node.name}' is in training mode, and its moving statistics "
-        "are not in the graph",
+        f"the batch normalisation '{lost[0]}' is in training mode, and no variable of the graph is known "
+        "to hold "
+        "its moving statistics",
         where=graph.path,
-        why="the graph was frozen while training; freezing drops what only training updates, so what "
-        "inference needs was lost",
-        hint="give the checkpoint that the graph was frozen from (its .meta file), not this graph",
+        why="nothing is updated from the statistics of its batches, and no variable of their shape is "
+        "called so "
+        f"({_count(lost)} like it)",
+        hint="export the model in inference mode, or choose outputs before it with --outputs",
     )
+
+
+def _left(lost: list[str]) -> Change:
+    return Change(
+        _NAME,
+        f"{_count(lost)} in training mode (first '{lost[0]}') stay so, and an output depends on what else "
+        "is in its "
+        "batch: the moving statistics are not in the graph, because freezing a training graph drops them; "
+        "only the "
+        "checkpoint that it was frozen from has them",
+        warning=True,
+    )
+
+
+def _count(lost: list[str]) -> str:
+    return f"{len(lost)} batch normalisation{'s' if len(lost) > 1 else ''}"
 
 
 def _shown(reference: str) -> str:

@@ -305,8 +305,8 @@ def test_a_batch_that_normalises_itself_is_warned_about() -> None:
     assert "style/batchnorm/Rsqrt" in change.message
 
 
-def test_a_graph_that_was_frozen_in_training_mode_is_refused_by_name() -> None:
-    """Facts 1: freezing drops the moving statistics, so nothing can be repaired afterwards."""
+def test_a_graph_that_was_frozen_in_training_mode_is_left_and_said() -> None:
+    """Freezing drops the moving statistics, so nothing can be repaired afterwards; the graph still is one."""
 
     def onto(x: Any) -> Any:
         import tensorflow as tf
@@ -320,11 +320,12 @@ def test_a_graph_that_was_frozen_in_training_mode_is_refused_by_name() -> None:
     source = built(onto, (None, 6, 6, 3))
     assert rewritten(source)[1], "with its variables it can be repaired"
     graph = Graph(frozen(source), outputs=["y"], inputs=["x"], path="model.pb")
-    with pytest.raises(ConversionError) as refused:
-        to_inference(graph)
-    assert "'bn/fused' is in training mode" in refused.value.what
-    assert "was lost" in (refused.value.why or "")
-    assert "checkpoint" in (refused.value.hint or "")
+    before = graph.graph_def.SerializeToString(deterministic=True)
+    (change,) = to_inference(graph)
+    assert change.warning
+    assert "1 batch normalisation in training mode (first 'bn/fused')" in change.message
+    assert "only the checkpoint" in change.message
+    assert graph.graph_def.SerializeToString(deterministic=True) == before
 
 
 def test_a_frozen_graph_whose_op_still_takes_the_moving_statistics_is_repaired() -> None:
