@@ -205,7 +205,7 @@ def _built(text: str, checkpoint: Path, contract: Contract | None) -> TrainedGra
     with graph.as_default():
         variables = tf.compat.v1.global_variables()
         saver = tf.compat.v1.train.Saver(variables).as_saver_def() if variables else None
-    meta_graph = tf.compat.v1.train.export_meta_graph(graph=graph, saver_def=saver)
+        meta_graph = tf.compat.v1.train.export_meta_graph(graph=graph, saver_def=saver)
     if contract is None:
         names = [spec.inner_name for spec in inputs] or None
         found = contract_for_graph(meta_graph.graph_def, names, [spec.inner_name for spec in outputs])
