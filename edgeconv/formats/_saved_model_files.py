@@ -8,6 +8,7 @@ from typing import Any
 
 from edgeconv.errors import InvalidModelError, UsageError
 from edgeconv.formats._model_bytes import check_file, read_file
+from edgeconv.formats._saved_model_functions import add_function_signatures
 from edgeconv.formats._tensorflow_protos import parse_binary, parse_text, tensorflow_protos
 
 BINARY, TEXT = "saved_model.pb", "saved_model.pbtxt"
@@ -80,7 +81,7 @@ def version_folders(folder: Path) -> list[Path]:
 
 
 def read_saved_model(found: SavedModelFolder) -> Any:
-    """The ``SavedModel`` message.
+    """The ``SavedModel`` message; where a graph has no signature, with one for each function of its model.
 
     Raises:
         InvalidModelError: missing, a Git LFS pointer, truncated, corrupt, or of a version from the future.
@@ -100,6 +101,8 @@ def read_saved_model(found: SavedModelFolder) -> Any:
         raise InvalidModelError(
             "the SavedModel holds no graph", where=str(found.proto), hint="copy or export the model again"
         )
+    for meta_graph in message.meta_graphs:
+        add_function_signatures(meta_graph)
     return message
 
 

@@ -23,6 +23,7 @@ from edgeconv.formats._saved_model_files import (
     variables_index,
     version_folders,
 )
+from edgeconv.formats._saved_model_functions import MADE
 from edgeconv.formats._saved_model_origin import fingerprint, keras_version, trainable_elements
 from edgeconv.formats._tensor_bundle import OBJECT_GRAPH_KEY, check_shards, read_index
 from edgeconv.formats._tensor_types import dtype_name, elements, shape_of
@@ -31,6 +32,7 @@ from edgeconv.formats.base import Description, Finding, Signature, TensorSpec
 from edgeconv.formats.checkpoint import meta_graph_producer
 
 _SERVE = "serve"
+_FOR_TRAINING = frozenset(("train", "eval"))
 _DEFAULT_SIGNATURE = "serving_default"
 _HIDDEN_SIGNATURES = ("__saved_model_init_op", "__saved_model_train_op")
 _INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
@@ -170,6 +172,9 @@ def choose_meta_graph(
     serving = [graph for graph in graphs if _SERVE in graph.meta_info_def.tags]
     if len(serving) == 1:
         return serving[0]
+    bare = [graph for graph in graphs if not graph.meta_info_def.tags]
+    if len(bare) == 1 and all(_FOR_TRAINING & set(g.meta_info_def.tags) for g in graphs if g is not bare[0]):
+        return bare[0]  # as modules of TensorFlow Hub have it: the other graphs train and evaluate
     raise UsageError(
         f"the SavedModel holds {len(graphs)} graphs, and it is not clear which is meant",
         where=where,
@@ -324,6 +329,16 @@ def _own_findings(meta_graph: Any, signatures: tuple[Signature, ...]) -> list[Fi
                 "no-signature",
                 "the SavedModel has no signature, so it does not say what its inputs and outputs are",
                 hint="export it with signatures=…, or name them with --inputs and --outputs",
+            )
+        )
+    made = [n for n, definition in meta_graph.signature_def.items() if definition.method_name == MADE]
+    if made:
+        found.append(
+            Finding(
+                "function-signature",
+                "the SavedModel has no signature: its functions are taken for such: "
+                + ", ".join(sorted(made)),
+                hint="choose with --signature" if len(made) > 1 else None,
             )
         )
     for name, signature in meta_graph.signature_def.items():

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgeconv.errors import InvalidModelError, UsageError
 from edgeconv.formats._saved_model_files import find_saved_model
+from edgeconv.formats._saved_model_functions import add_function_signatures
 from edgeconv.formats.base import Contract, TensorSpec
 from edgeconv.formats.graph_reading import all_nodes, pruned, split_reference
 from edgeconv.formats.saved_model import choose_meta_graph
@@ -17,7 +18,7 @@ _PREFERRED_SIGNATURES = ("serving_default", "predict", "serving")
 
 
 def read_saved_model(path: Path) -> Any:
-    """The ``SavedModel`` proto of the folder ``path``.
+    """The ``SavedModel`` proto of the folder ``path``, with signatures for the functions of one without any.
 
     Raises:
         InvalidModelError: there is none, or it is broken.
@@ -39,6 +40,8 @@ def read_saved_model(path: Path) -> Any:
         ) from error
     if not proto.meta_graphs:
         raise InvalidModelError("the SavedModel holds no graph", where=str(path), hint="export it again")
+    for meta_graph in proto.meta_graphs:
+        add_function_signatures(meta_graph)
     return proto
 
 

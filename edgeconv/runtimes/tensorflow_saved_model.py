@@ -14,6 +14,7 @@ from typing import Any
 
 from edgeconv.errors import InvalidModelError
 from edgeconv.formats._saved_model_files import find_saved_model
+from edgeconv.formats._saved_model_functions import MADE
 from edgeconv.formats.base import Contract
 from edgeconv.formats.graph_reading import split_reference
 from edgeconv.runtimes._inference_reference import Reference, as_reference, replaced_in
@@ -61,6 +62,9 @@ class TensorFlowSavedModelRuntime:
             contract = reference.contract
             temporary = _beside_its_variables(graph_def, folder)
             folder = temporary.name
+        elif _is_function(graph_def, contract):
+            temporary = _beside_its_variables(graph_def, folder)
+            folder = temporary.name
         del proto, graph_def
         graph = tf.Graph()
         session = tf.compat.v1.Session(graph=graph, config=config)
@@ -92,6 +96,12 @@ class TensorFlowSavedModelRuntime:
         if reference is not None:
             return reference.session(session, inputs, outputs, str(path))
         return GraphSession(session, inputs, outputs, str(path))
+
+
+def _is_function(meta_graph: Any, contract: Contract) -> bool:
+    """Whether the signature is one that the file on disk does not have."""
+    name = contract.signature or ""
+    return name in meta_graph.signature_def and meta_graph.signature_def[name].method_name == MADE
 
 
 def _as_reference(meta_graph: Any, contract: Contract, replaced: Sequence[Replaced], path: str) -> Reference:
