@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeconv.comparison.batches import mixed_outputs
 from edgeconv.comparison.gate import judge
 from edgeconv.comparison.mapping import map_inputs, relative_distance
 from edgeconv.comparison.observation import Observation, load_observation, observe, save_observation
@@ -16,6 +17,13 @@ from edgeconv.errors import EdgeconvError, UsageError
 from edgeconv.formats.base import Contract, TensorSpec, contract_from_json, to_json
 from edgeconv.runtimes.base import Session
 from edgeconv.runtimes.registry import runtimes
+
+_MIXES = "{}: a sample gives something else alone than within a batch"
+_MIXES_HINT = (
+    "something in the graph is still training, such as a batch normalisation that uses the batch's own "
+    "statistics: 'edgeconv inspect' names what it finds; a model that is meant to mix its samples needs a "
+    "batch of fixed size: --shape"
+)
 
 
 def gate(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,7 +36,8 @@ def gate(payload: Mapping[str, Any]) -> dict[str, Any]:
             ``tolerance``, ``input_map`` and ``output_map`` (reference name to candidate name),
             ``end_to_end`` (``probes`` that a written front end made, ``observation`` of the source on what
             they were made of, ``contract`` of what is behind the front end),
-            ``replaced`` (how many tensors of the reference were replaced for it to be that of inference).
+            ``replaced`` (how many tensors of the reference were replaced for it to be that of inference),
+            ``alone`` (whether to try samples of a batch alone too).
 
     Returns:
         ``verdict`` as the manifest holds it, and ``contract``, completed by what the runtime said.
@@ -49,6 +58,7 @@ def gate(payload: Mapping[str, Any]) -> dict[str, Any]:
             reference = _only(reference, probes)
         made_for = reference_contract.inputs if reference_contract is not None else None
         observation = observe(session, probes, subject=path.name, contract_inputs=made_for, input_names=names)
+        mixed = _mixed(session, probes, observation, payload, made_for, names)
         end_to_end = _end_to_end(payload, session, contract, made_for, names)
     save_observation(Path(payload["observation"]), observation)
     labels = [probe.label for probe in probes]
@@ -63,7 +73,13 @@ def gate(payload: Mapping[str, Any]) -> dict[str, Any]:
         judged = judge(reference, observation, reference_contract, contract, tolerance, mapping=mapping)
         verdict = to_json(judged)
     verdict.update(reference=payload["reference"], inputs=labels)
-    verdict["notes"] = [*verdict.get("notes", ()), *left_out, *_about_reference(payload.get("replaced", 0))]
+    replaced = payload.get("replaced", 0)
+    notes = [*verdict.get("notes", ()), *left_out, *_about_reference(replaced)]
+    if mixed and replaced and verdict["verdict"] == "pass":
+        verdict.update(verdict="fail", reason=_MIXES.format(mixed), hint=_MIXES_HINT)
+    elif mixed:
+        notes.append(_MIXES.format(mixed))
+    verdict["notes"] = notes
     if end_to_end is not None:
         verdict["end_to_end"] = end_to_end
         if end_to_end["verdict"] == "fail" and verdict["verdict"] == "pass":
@@ -91,6 +107,23 @@ def _end_to_end(
     judged = judge(reference, seen, source, contract, Tolerance(**payload["tolerance"]))
     verdict: dict[str, Any] = to_json(judged)
     return {**{key: verdict[key] for key in ("verdict", "outputs", "reason")}, "reference": "source"}
+
+
+def _mixed(
+    session: Session,
+    probes: Sequence[Probe],
+    observation: Observation,
+    payload: Mapping[str, Any],
+    made_for: Sequence[TensorSpec] | None,
+    names: Mapping[str, str] | None,
+) -> str:
+    """The outputs that mix the samples of a batch, in words; empty where none does or nobody asked."""
+    if not payload.get("alone"):
+        return ""
+    found = mixed_outputs(session, probes, observation, contract_inputs=made_for, input_names=names)
+    if not found:
+        return ""
+    return f"output{'s' if len(found) > 1 else ''} {', '.join(repr(name) for name in found)}"
 
 
 def _about_reference(replaced: int) -> list[str]:

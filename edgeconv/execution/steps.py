@@ -165,6 +165,8 @@ class Steps:
             probes_path, probes_sha256 = front_end.at_cut, front_end.sha256
             if attempt.source == SOURCE:
                 self._source_observation = reference.observation
+        # Once a chain: what the first artifact does not mix, those made of it do not either.
+        alone = attempt.source == SOURCE
         key = key_of(
             {
                 "kind": "gate",
@@ -176,6 +178,7 @@ class Steps:
                 "tolerance": node.tolerance,
                 "runtime": node.opener.runtime,
                 "replaced": len(made.replaced),
+                "alone": alone,
             },
             (*node.opener.tools, "numpy"),
         )
@@ -190,6 +193,7 @@ class Steps:
             "reference_observation": None if seen is None else str(seen),
             "tolerance": node.tolerance,
             "replaced": len(made.replaced),
+            "alone": alone,
         }
         planned, whole = self.plan.front_end, self._source_observation
         if planned is not None and front_end is not None and front_end.by_function and whole:

@@ -172,3 +172,30 @@ def test_a_saved_model_of_tensorflow_2_that_was_traced_in_training_mode(tmp_path
         found = session({"image": image})["y"]
     wanted = (image - MEAN[3:6]) / np.sqrt(VARIANCE[3:6] + 1e-3) * VARIANCE[:3] * 2 + MEAN[:3]
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def mixing(tf: Any) -> Any:
+    """Statistics of the batch that no rewrite knows, and a dropout that one does."""
+    x = tf.placeholder(tf.float32, [None, 6], "x")
+    y = tf.nn.dropout(
+        x - tf.reduce_max(x, 0, keepdims=True), keep_prob=tf.placeholder(tf.float32, [], "keep_prob")
+    )
+    return {"x": x}, {"y": tf.identity(y, name="y")}
+
+
+def test_an_inference_graph_that_still_mixes_the_samples_of_a_batch_fails(tmp_path: Path) -> None:
+    manifest = edgeconv.convert(saved(tmp_path / "model", mixing), "frozen_graph", output=tmp_path / "out")
+    (artifact,) = manifest.artifacts
+    assert artifact.gate.verdict == "fail"
+    assert "'y': a sample gives something else alone than within a batch" in (artifact.gate.reason or "")
+
+
+def test_of_a_model_that_mixes_its_samples_by_nature_it_is_said(tmp_path: Path) -> None:
+    def build(tf: Any) -> Any:
+        x = tf.placeholder(tf.float32, [None, 6], "x")
+        return {"x": x}, {"y": x / tf.reduce_sum(tf.abs(x), 0, keepdims=True)}
+
+    manifest = edgeconv.convert(saved(tmp_path / "model", build), "frozen_graph", output=tmp_path / "out")
+    (artifact,) = manifest.artifacts
+    assert artifact.gate.verdict == "pass"
+    assert any("'y': a sample gives something else alone" in note for note in artifact.gate.notes)
