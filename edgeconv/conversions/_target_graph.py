@@ -41,12 +41,15 @@ def needs_rewriting(data: bytes) -> bool:
     return b"TensorArray" in data
 
 
-def rewritten(data: bytes, contract: Contract, path: str, target: str) -> TargetGraph | None:
+def rewritten(
+    data: bytes, contract: Contract, path: str, target: str, *, only_maps: bool = False
+) -> TargetGraph | None:
     """The graph in ops of ``target`` (``tflite`` or ``onnx``); ``None`` if there was nothing to do.
 
-    A loop that cannot be rewritten while the batch is open is for TFLite rewritten with a batch of 1.
+    A loop that cannot be rewritten while the batch is open is for TFLite rewritten with a batch of 1. With
+    ``only_maps`` nothing is rewritten but loops that go round once at most, or map over a batch.
     """
-    found = _attempt(data, contract, path, target)
+    found = _attempt(data, contract, path, "maps" if only_maps else target)
     if target != "tflite" or not any(change.warning for change in found.changes if change.rewrite == "loops"):
         return found if _effective(found) else None
     fixed = replace(
@@ -95,6 +98,8 @@ def _rewrites(target: str) -> list[Callable[[Graph], list[Change]]]:
     from edgeconv.surgery import graph_float64_to_float32
     from edgeconv.surgery.loops import without_loops
 
+    if target == "maps":
+        return [lambda graph: without_loops(graph, most=1)]
     rewrites: list[Callable[[Graph], list[Change]]] = [without_loops]
     if target == "tflite":
         # Last: what was added before is narrowed with the rest.

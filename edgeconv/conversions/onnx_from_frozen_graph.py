@@ -4,7 +4,7 @@ tf2onnx by itself copies the weights for each of its passes (6.5 GB for a ResNet
 files behind in known cases; what is done about each is in the modules beside this one. Where the quick
 way does not work for a graph, the weights stay in; where tf2onnx's optimiser fails, it is left out. A graph
 that tf2onnx refuses is rewritten for it (``_target_graph``) and tried again; the plain way comes first, since
-tf2onnx makes LSTM and GRU of the loops that it knows.
+tf2onnx makes LSTM and GRU of the loops that it knows. Maps over a batch are rewritten at once.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edgeconv.conversions._target_graph import TargetGraph, needs_rewriting, rewritten
 from edgeconv.conversions._tf2onnx_run import OnnxTarget
 from edgeconv.conversions.base import Conversion, ConversionJob, ConversionResult
 from edgeconv.errors import ConversionError, UsageError
@@ -36,21 +37,27 @@ def convert(job: ConversionJob) -> ConversionResult:
             "the contract has no outputs", where=str(job.source.path), hint="say --outputs TENSOR"
         )
     graphs.checked_inputs(contract, job.source.path)
+    data = job.source.path.read_bytes()
     try:
-        return _converted(job, contract)
+        # ONNX Runtime was seen to load for minutes where a detector's post-processing was a loop's body.
+        maps = _rewritten(contract, job, only_maps=True) if needs_rewriting(data) else None
+        return _converted(job, contract) if maps is None else _of(maps, job)
     except ConversionError as refused:
-        return _rewritten(job, contract, refused)
+        target = _rewritten(contract, job)
+        if target is None:
+            raise
+        return _of(target, job, refused)
 
 
-def _rewritten(job: ConversionJob, contract: Contract, refused: ConversionError) -> ConversionResult:
-    """Once more with a graph in ops that ONNX has, where some can be rewritten; else raises ``refused``."""
-    from edgeconv.conversions._target_graph import rewritten
+def _rewritten(contract: Contract, job: ConversionJob, *, only_maps: bool = False) -> TargetGraph | None:
     from edgeconv.conversions._tf2onnx_graph import read_graph
 
     data = read_graph(job.source.path).SerializeToString()
-    target = rewritten(data, contract, str(job.source.path), "onnx")
-    if target is None:
-        raise refused
+    return rewritten(data, contract, str(job.source.path), "onnx", only_maps=only_maps)
+
+
+def _of(target: TargetGraph, job: ConversionJob, refused: ConversionError | None = None) -> ConversionResult:
+    """Convert a graph that was rewritten; a refusal of it is said about the source."""
     path = job.scratch / "rewritten.pb"
     path.write_bytes(target.data)
     source = replace(job.source, path=path, contract=target.contract)
@@ -58,7 +65,7 @@ def _rewritten(job: ConversionJob, contract: Contract, refused: ConversionError)
         result = _converted(replace(job, source=source), target.contract)
     except ConversionError as error:
         error.where = (error.where or "").replace(str(path), str(job.source.path)) or None
-        raise
+        raise error from refused
     return replace(result, notes=(*target.notes, *result.notes))
 
 

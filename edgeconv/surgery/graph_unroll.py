@@ -21,6 +21,7 @@ from edgeconv.surgery.graph import Graph, short
 from edgeconv.surgery.graph_loops_emitter import Emitter
 from edgeconv.surgery.graph_loops_frames import ENTER, EXIT, MERGE, NEXT, SWITCH, Frame, Frames, Path
 from edgeconv.surgery.graph_tensor_arrays import Array, Cannot, Handle
+from edgeconv.surgery.graph_vectorise import run_as_map
 
 NODES = 20_000
 """More nodes than this are not written down for the loops of a model."""
@@ -60,14 +61,20 @@ class Unroller:
         graph: the source, which is also what is added to.
         frames: its loops.
         root: the scope outside of all loops.
+        trips: name of a loop that was unrolled to how often it goes round.
+        maps: names of loops that became one computation for all elements.
+        failed: path of a loop that could not be, to the reason.
     """
 
-    def __init__(self, graph: Graph, frames: Frames, emitter: Emitter) -> None:
+    def __init__(self, graph: Graph, frames: Frames, emitter: Emitter, most: int = TRIPS) -> None:
         self.graph = graph
+        self.most = most
         self.frames = frames
         self.root = Scope((), None, emitter)
         self.budget = NODES
         self.trips: dict[str, int] = {}
+        self.maps: list[str] = []
+        self.failed: dict[Path, str] = {}
         self._literals: dict[str, frozenset[tuple[str, bool]]] = {}
 
     # Evaluating.
@@ -215,13 +222,34 @@ class Unroller:
     # Loops.
 
     def run(self, frame: Frame, scope: Scope) -> None:
-        """Run a loop as seen from the scope around it; its exits are known there afterwards."""
+        """Run a loop as seen from the scope around it; its exits are known there afterwards.
+
+        Raises:
+            Cannot: with the reason, at once where the same loop has failed before.
+        """
+        if frame.path in self.failed:
+            raise Cannot(self.failed[frame.path])
+        first = self._first(frame, scope)
+        try:
+            self._run(frame, scope, first)
+        except Cannot as reason:
+            try:
+                last = run_as_map(self, frame, scope, first)
+            except Cannot as second:
+                self.failed[frame.path] = f"{reason}; as one computation for all elements: {second}"
+                raise Cannot(self.failed[frame.path]) from reason
+            self.trips.pop(frame.path[-1], None)
+            self.maps.append(frame.path[-1])
+            shared = Scope(frame.path, scope, scope.emitter, prefix=scope.prefix)
+            self._leave(frame, scope, Scope(frame.path, shared, scope.emitter, last, True, scope.prefix))
+
+    def _run(self, frame: Frame, scope: Scope, first: dict[str, Value]) -> None:
         emitter = scope.emitter
         shared = Scope(frame.path, scope, emitter, prefix=scope.prefix)
-        current = self._first(frame, scope)
+        current = first
         result: dict[str, Value] | None = None
         active = ""
-        for number in range(TRIPS + 1):
+        for number in range(self.most + 1):
             trip = Scope(frame.path, shared, emitter, dict(current), True, f"{scope.prefix}trip_{number}/")
             condition = self.value(frame.condition, trip)
             known = emitter.value(condition)
@@ -237,8 +265,8 @@ class Unroller:
                         else f"the loop '{frame.path[-1]}' may end at any trip"
                     )
                 result = dict(current) if result is None else result
-            if number == TRIPS:
-                raise Cannot(f"the loop '{frame.path[-1]}' goes round more than {TRIPS} times")
+            if number == self.most:
+                raise Cannot(f"the loop '{frame.path[-1]}' goes round more than {self.most} times")
             following = {merge: self.value(later, trip) for merge, (_, later) in frame.merges.items()}
             trip.known.clear()
             if result is not None:

@@ -16,7 +16,7 @@ from edgeconv.surgery.graph import Graph, short
 from edgeconv.surgery.graph_loops_emitter import Emitter
 from edgeconv.surgery.graph_loops_frames import EXIT, Frames
 from edgeconv.surgery.graph_tensor_arrays import Cannot, kind
-from edgeconv.surgery.graph_unroll import Unroller
+from edgeconv.surgery.graph_unroll import TRIPS, Unroller
 
 
 def has_loops(graph_def: object) -> bool:
@@ -29,8 +29,12 @@ def has_lists(graph_def: object) -> bool:
     return any(kind(node.op) for node in graph_def.node)  # type: ignore[attr-defined]
 
 
-def without_loops(graph: Graph) -> list[Change]:
+def without_loops(graph: Graph, most: int = TRIPS) -> list[Change]:
     """Rewrite the loops and lists of ``graph``; shapes of placeholders count as pinned.
+
+    Args:
+        graph: edited in place.
+        most: trips that are written down for one loop.
 
     Returns:
         What was done with each loop, and with a reason what could not be.
@@ -39,7 +43,7 @@ def without_loops(graph: Graph) -> list[Change]:
     if not has_loops(graph.graph_def) and not has_lists(graph.graph_def):
         return []
     frames = Frames(graph)
-    unroller = Unroller(graph, frames, Emitter(graph))
+    unroller = Unroller(graph, frames, Emitter(graph), most)
     failures: dict[str, str] = {}
     lists = {node.name for node in graph.graph_def.node if kind(node.op) == "TensorArray"}
     for name in frames.order:
@@ -49,18 +53,25 @@ def without_loops(graph: Graph) -> list[Change]:
         try:
             unroller.value(name, unroller.root)
         except Cannot as reason:
-            frame = frames.path_of.get(name, ())
-            failures.setdefault(frame[-1] if frame else name, str(reason))
+            if str(reason) not in unroller.failed.values():
+                failures[name] = str(reason)
             continue
         for port in range(2):
             value = unroller.root.known.get(short(f"{name}:{port}"))
             if isinstance(value, str) and value:
                 graph.redirect(short(f"{name}:{port}"), value)
     graph.prune()
+    for path, why in unroller.failed.items():
+        if path in frames.frames and any(name in graph.nodes for name in frames.frames[path].enters):
+            failures[path[-1]] = why
     changes = [
         Change("loops", f"the loop '{name}' was unrolled: {trips} trips")
         for name, trips in sorted(unroller.trips.items())
         if name not in failures
+    ]
+    changes += [
+        Change("loops", f"the loop '{name}' is a map: it became one computation for all elements")
+        for name in unroller.maps
     ]
     gone = len(lists - graph.nodes.keys())
     if gone:

@@ -265,3 +265,63 @@ def test_a_loop_too_long_to_write_down_is_left_and_said(monkeypatch: pytest.Monk
     assert change.warning
     assert "more than 20 nodes" in change.message
     assert has_loops(graph.graph_def)
+
+
+def test_a_map_over_images_of_an_open_batch_is_one_computation() -> None:
+    def build(tf: Any) -> Any:
+        x = tf.compat.v1.placeholder(tf.uint8, [None, 8, 6, 3], "x")
+
+        def one(image: Any) -> Any:
+            image = tf.cast(tf.reverse(image, [-1]), tf.float32) - tf.constant([1.0, 2.0, 3.0])
+            image = tf.compat.v1.image.resize_bilinear(image[None], [4, 4])[0]
+            return tf.transpose(image, [2, 0, 1]) / tf.reduce_max(image)
+
+        return [tf.map_fn(one, x, dtype=tf.float32)]
+
+    random = np.random.default_rng(0)
+    feeds = [{"x": random.integers(0, 255, (n, 8, 6, 3)).astype("uint8")} for n in (1, 3)]
+    graph, changes = rewritten(build, *feeds, atol=1e-5)
+    assert_none_left(graph)
+    assert any("one computation" in change.message for change in changes)
+
+
+BODIES: dict[str, Callable[[Any, Any], Any]] = {
+    "slice": lambda tf, x: x[1:, ::2, 0],
+    "new axis": lambda tf, x: x[..., None, 1],
+    "negative squeeze": lambda tf, x: tf.squeeze(x[:, :, :1], [-1]),
+    "reshape": lambda tf, x: tf.reshape(x, [3, -1]),
+    "reshape to its own shape": lambda tf, x: tf.reshape(x, tf.concat([tf.shape(x)[1:], [2]], 0)),
+    "pad": lambda tf, x: tf.pad(x, [[1, 0], [0, 2], [0, 0]]),
+    "concat": lambda tf, x: tf.concat([x, x * 2], -1),
+    "stack": lambda tf, x: tf.stack([x, -x], -2),
+    "unstack": lambda tf, x: tf.unstack(x, axis=-1)[1],
+    "split": lambda tf, x: tf.split(x, 2, axis=1)[1],
+    "broadcast of different ranks": lambda tf, x: x * tf.reduce_mean(x, 0) - x[0, 0, 0],
+    "a larger constant": lambda tf, x: x[0, 0] * tf.ones([2, 5, 3]),
+    "mean of all": lambda tf, x: tf.reduce_mean(x, keepdims=True),
+    "product with a matrix": lambda tf, x: tf.matmul(x[0], tf.ones([3, 2])),
+    "product with its own": lambda tf, x: tf.matmul(x[0], x[1], transpose_a=True),
+    "softmax": lambda tf, x: tf.nn.softmax(x),
+    "standardised": lambda tf, x: tf.image.per_image_standardization(x),
+}
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_what_a_map_does_is_done_to_the_whole_batch(body: str) -> None:
+    def build(tf: Any) -> Any:
+        x = tf.compat.v1.placeholder(tf.float32, [None, 2, 4, 3], "x")
+        return [tf.map_fn(lambda each: BODIES[body](tf, each), x)]
+
+    graph, changes = rewritten(build, {"x": numbers(3, 2, 4, 3)}, {"x": numbers(1, 2, 4, 3)}, atol=1e-5)
+    assert_none_left(graph)
+    assert any("one computation" in change.message for change in changes)
+
+
+def test_a_loop_that_carries_something_on_is_no_map() -> None:
+    def build(tf: Any) -> Any:
+        x = tf.compat.v1.placeholder(tf.float32, [None, 2], "x")
+        return [tf.scan(lambda total, each: total + each, x, initializer=tf.zeros([2]))]
+
+    graph = graph_of(build)
+    changes = without_loops(graph)
+    assert any(change.warning and "to the next" in change.message for change in changes)
