@@ -32,7 +32,12 @@ class Values(Protocol):
 
 
 def write_frozen(
-    frozen: FrozenGraph, values: Values | None, destination: Path, path: str
+    frozen: FrozenGraph,
+    values: Values | None,
+    destination: Path,
+    path: str,
+    *,
+    keep_weights: bool = False,
 ) -> ConversionResult:
     """Write a frozen graph; no more than one large value is in memory at a time.
 
@@ -41,6 +46,7 @@ def write_frozen(
         values: of its variables; ``None`` only where it has none. Closed in any case.
         destination: the file.
         path: of the source, for errors.
+        keep_weights: fold nothing into the weights, which are to become variables again.
 
     Raises:
         InvalidModelError: a value is not there.

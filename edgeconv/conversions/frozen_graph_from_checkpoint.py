@@ -29,7 +29,8 @@ def convert(job: ConversionJob) -> ConversionResult:
     meta_graph = type(trained.meta_graph)()
     meta_graph.CopyFrom(trained.meta_graph)
     frozen = freeze(meta_graph, trained.contract, path, job.options)
-    result = write_frozen(frozen, values, job.destination, path)
+    keep = bool(job.options.get("keep_weights"))
+    result = write_frozen(frozen, values, job.destination, path, keep_weights=keep)
     return replace(result, notes=(*trained.notes, *values.notes, *result.notes))
 
 
@@ -43,6 +44,7 @@ CONVERSION = Conversion(
     tools=("tensorflow",),
     options=(
         "graph",
+        "keep_weights",
         "map_variable",
         "model_builder",
         "moving_averages",

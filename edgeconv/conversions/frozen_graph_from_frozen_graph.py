@@ -36,7 +36,8 @@ def convert(job: ConversionJob) -> ConversionResult:
     graph_def, constants = read_apart(path) or (read_graph(path), {})
     frozen = freeze(bare(graph_def), contract, str(path), job.options, constants)
     values = _values(frozen.variables, job)
-    return write_frozen(frozen, values, job.destination, str(path))
+    keep = bool(job.options.get("keep_weights"))
+    return write_frozen(frozen, values, job.destination, str(path), keep_weights=keep)
 
 
 def _values(variables: tuple[Any, ...], job: ConversionJob) -> Values | None:
@@ -66,5 +67,5 @@ CONVERSION = Conversion(
     convert=convert,
     preload=("tensorflow",),
     tools=("tensorflow",),
-    options=("checkpoint", "trust"),
+    options=("checkpoint", "keep_weights", "trust"),
 )

@@ -29,7 +29,8 @@ def convert(job: ConversionJob) -> ConversionResult:
         find_saved_model(job.source.path).folder, frozen.keys, list(graph.meta_info_def.tags)
     )
     del proto, graph
-    return write_frozen(frozen, values, job.destination, path)
+    keep = bool(job.options.get("keep_weights"))
+    return write_frozen(frozen, values, job.destination, path, keep_weights=keep)
 
 
 CONVERSION = Conversion(
@@ -40,5 +41,5 @@ CONVERSION = Conversion(
     convert=convert,
     preload=("tensorflow",),
     tools=("tensorflow",),
-    options=("signature", "tags", "trust"),
+    options=("keep_weights", "signature", "tags", "trust"),
 )

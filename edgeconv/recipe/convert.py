@@ -186,6 +186,7 @@ def _options(request: ConversionRequest, signature: str | None) -> dict[str, Any
         "restore": list(request.restore) or None,
         "moving_averages": True if request.moving_averages else None,
         "model_builder": request.model_builder,
+        "keep_weights": True if request.keep_weights else None,
         "custom_objects": request.custom_objects,
         "config": str(request.config.absolute()) if request.config else None,
         "keras_backend": request.keras_backend,

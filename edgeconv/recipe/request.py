@@ -54,6 +54,7 @@ class ConversionRequest:
         custom_objects: module or ``FILE.py`` with the custom layers and functions of a Keras model.
         config: the architecture of weights alone, as Keras writes it in JSON or YAML.
         keras_backend: what an old Keras file was trained with, where it does not say.
+        keep_weights: leave the weights of frozen graphs as they are: nothing is folded into them.
         use_cache: whether finished work of earlier runs may be used and kept.
     """
 
@@ -76,6 +77,7 @@ class ConversionRequest:
     pipeline_config: Path | None = None
     label_map: Path | None = None
     model_builder: str | None = None
+    keep_weights: bool = False
     custom_objects: str | None = None
     config: Path | None = None
     keras_backend: str | None = None
