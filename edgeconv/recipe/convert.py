@@ -32,7 +32,7 @@ from edgeconv.recipe.preloading import worker_modules
 from edgeconv.recipe.request import ConversionRequest
 from edgeconv.runtimes.registry import runtime_for
 
-_OF_TRAINING = frozenset(
+OF_TRAINING = frozenset(
     {"training-batch-norm", "live-dropout", "random-op", "training-switch", "queue-input", "iterator-input"}
 )
 """Findings of graphs whose reference is not the graph as it stands."""
@@ -99,7 +99,7 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
             begins.front_end, begins.rest, inputs.before_front_end, model_name(request.model)
         ),
         notes=detector.notes,
-        observe_early=not {finding.code for finding in description.findings} & _OF_TRAINING,
+        observe_early=not {finding.code for finding in description.findings} & OF_TRAINING,
     )
 
 

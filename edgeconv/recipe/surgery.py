@@ -388,7 +388,7 @@ def _told_variables(variables: Sequence[dict[str, Any]], step: dict[str, Any]) -
     fixed = [v["name"] for v in variables if not v["trainable"]]
     notes = [f"{len(trained)} trainable variables: {_some(trained)}"]
     if fixed:
-        notes.append(f"{len(fixed)} variables that are not trained, as moving statistics: {_some(fixed)}")
+        notes.append(f"{len(fixed)} variables that are not trained: {_some(fixed)}")
     if step.get("problem") is None and trained:
         notes.append(
             f"a training step moved {len(step['moved'])} of them and nothing else, "

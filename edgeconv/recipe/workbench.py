@@ -21,7 +21,7 @@ from edgeconv.execution.workers import WorkerPool
 from edgeconv.formats.base import Contract, Shape, contract_from_json, to_json
 from edgeconv.formats.registry import format_named, identify, sha256_of
 from edgeconv.recipe.contracts import describe_source, require_ranks, source_contract
-from edgeconv.recipe.convert import convert, model_name
+from edgeconv.recipe.convert import OF_TRAINING, convert, model_name
 from edgeconv.recipe.inputs import gate_tolerances, probes_for
 from edgeconv.recipe.loop import run_in_own_loop
 from edgeconv.recipe.preloading import worker_modules
@@ -301,17 +301,19 @@ def at_work(request: SurgeryRequest, scratch: Path, listener: Listener, work: An
 
 
 def frozen_whole(request: SurgeryRequest, scratch: Path, listener: Listener) -> Whole:
-    """The model as a frozen graph: itself if it is one, else made of it and proven.
+    """The model as a frozen graph for inference: itself if it is one, else made of it and proven.
 
     Raises:
         UsageError: the model, a name or a shape is wrong.
         ConversionError: the frozen graph could not be made, or its gate did not pass.
     """
     part = identify(request.model)
-    if part.name == "frozen_graph":
+    description = describe_source(part, request.model, tags=request.tags)
+    trained = {finding.code for finding in description.findings} & OF_TRAINING or request.checkpoint
+    if part.name == "frozen_graph" and not trained:
         contract = source_contract(
             part,
-            describe_source(part, request.model),
+            description,
             inputs=request.inputs,
             outputs=request.outputs,
             shapes=request.shapes,
@@ -332,6 +334,8 @@ def frozen_whole(request: SurgeryRequest, scratch: Path, listener: Listener) -> 
             tolerance=request.tolerance,
             checkpoint=request.checkpoint,
             model_builder=request.model_builder,
+            # Names and weights as the source has them: they are what surgery is about.
+            keep_weights=True,
             trust=request.trust,
             seed=request.seed,
             use_cache=request.use_cache,
