@@ -8,7 +8,6 @@ partner counts against the share of elements that may differ, weighed by its sco
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from edgeconv.comparison.assignment import assign
 from edgeconv.comparison.metrics import wide
 from edgeconv.comparison.numbers import judge_numbers
 from edgeconv.comparison.tolerances import Tolerance
+from edgeconv.formats.graph_detection import ROLES, last_part
 
 Outputs = Mapping[str, Sequence[Array]]
 """Output name to one array of real values a probe."""
@@ -34,13 +34,6 @@ LEAST_IOU: Mapping[str, float] = {
 counts from 0.95, its laxest from 0.5."""
 MOST_ASSIGNED = 120
 """Rows that are assigned at least cost; more are paired greedily, the best pair first."""
-
-_NAMES = {
-    "boxes": re.compile(r"(detection|nmsed|nms|output)_?boxes"),
-    "scores": re.compile(r"(detection|nmsed|nms|output)_?scores"),
-    "classes": re.compile(r"(detection|nmsed|nms|output)_?(classes|labels)"),
-    "count": re.compile(r"num_?detections|valid_?detections|num_?boxes|detection_?count"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +79,9 @@ def find_group(values: Outputs) -> Group | None:
     Boxes are ``[batch, rows, 4]``, scores and classes ``[batch, rows]``, a count one number an image.
     """
     found: dict[str, str] = {}
-    for role, pattern in _NAMES.items():
+    for role, pattern in ROLES.items():
         named = [
-            n for n in values if pattern.fullmatch(_plain(n)) and values[n] and not is_text(values[n][0])
+            n for n in values if pattern.fullmatch(last_part(n)) and values[n] and not is_text(values[n][0])
         ]
         if len(named) == 1:
             found[role] = named[0]
@@ -109,7 +102,7 @@ def find_group(values: Outputs) -> Group | None:
         name
         for name, arrays in values.items()
         if name not in taken
-        and _plain(name).startswith("detection_")
+        and last_part(name).startswith("detection_")
         and all(
             not is_text(a) and a.ndim >= 2 and a.shape[:2] == s.shape
             for a, s in zip(arrays, scores, strict=True)
@@ -159,10 +152,6 @@ def judge_detections(reference: Outputs, candidate: Outputs, tolerance: Toleranc
         if judgement.finding is not None:
             said[name] = Said(False, f"{judgement.finding.reason}, in {matched} matched detections")
     return said
-
-
-def _plain(name: str) -> str:
-    return re.sub(r":\d+$", "", name.rpartition("/")[2]).lower()
 
 
 def _item(

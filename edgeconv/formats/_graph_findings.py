@@ -8,6 +8,7 @@ from typing import Any
 from edgeconv.formats import _graph_vocabulary as vocabulary
 from edgeconv.formats._graph_view import GraphView
 from edgeconv.formats.base import Finding
+from edgeconv.formats.graph_detection import detection_findings
 
 _SHOWN = 5
 
@@ -33,6 +34,7 @@ def graph_findings(
     found += _training_switches(view, chosen)
     found += _pipelines(nodes)
     found += _front_end(nodes)
+    found += detection_findings(view, chosen)
     found += _untrusted(nodes, has_assets)
     return tuple(found)
 

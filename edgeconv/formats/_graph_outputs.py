@@ -7,6 +7,7 @@ import dataclasses
 from edgeconv.formats import _graph_vocabulary as vocabulary
 from edgeconv.formats._graph_view import GraphView, tensor_node
 from edgeconv.formats.base import Candidate, Shape
+from edgeconv.formats.graph_detection import preferring_detections
 
 _TAKEN_BY_TRAINING = "only losses, metrics, savers or summaries take it"
 _NAMED = "named like an output"
@@ -53,7 +54,7 @@ def ranked_outputs(view: GraphView) -> tuple[Candidate, ...]:
             c if _TAKEN_BY_TRAINING in c.evidence else _doubted(c, "the loss takes another one")
             for c in found
         ]
-    return tuple(sorted(found, key=lambda c: -c.score))
+    return tuple(sorted(preferring_detections(view, found), key=lambda c: -c.score))
 
 
 def _doubted(candidate: Candidate, reason: str) -> Candidate:
