@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,10 +10,10 @@ from typing import Any, Protocol
 from edgeconv.conversions._freezing import FrozenGraph
 from edgeconv.conversions.base import ConversionResult
 from edgeconv.surgery import graph_report_initial_statistics
-from edgeconv.surgery.changes import Change
-from edgeconv.surgery.graph import Graph
+from edgeconv.surgery.cleanup import tidy
+from edgeconv.surgery.graph import Graph, full
 from edgeconv.surgery.graph_writing import write_graph
-from edgeconv.surgery.stored_values import StoredValue, sizes_of
+from edgeconv.surgery.stored_values import LARGE, StoredValue, sizes_of
 
 
 class Values(Protocol):
@@ -52,33 +53,50 @@ def write_frozen(
         InvalidModelError: a value is not there.
         ConversionError: the graph is above the 2 GB that a GraphDef can hold.
     """
-    stored = {name: value for name, value in frozen.values.items() if isinstance(value, StoredValue)}
+    graph_def, contract = frozen.graph_def, frozen.contract
     try:
-        for node in frozen.variables:
-            assert values is not None, node.name
-            stored[node.name] = StoredValue(partial(values.get, node), _bytes(node))
-        changes = (*frozen.changes, *_untouched(frozen, stored))
-        write_graph(frozen.graph_def, destination, stored, sizes_of(stored), path)
+        graph = Graph(
+            graph_def,
+            outputs=[spec.inner_name for spec in contract.outputs],
+            inputs=[spec.inner_name for spec in contract.inputs],
+            values={**frozen.values, **_of_variables(graph_def, frozen.variables, values)},
+            path=path,
+        )
+        # Before constants are folded: a statistic is told by the normalisation that reads it.
+        changes = (*frozen.changes, *graph_report_initial_statistics.rewrite(graph))
+        if keep_weights:
+            graph.prune()
+        else:
+            changes = (*changes, *tidy(graph))
+        stored = {name: value for name, value in graph.values.items() if isinstance(value, StoredValue)}
+        write_graph(graph.graph_def, destination, stored, sizes_of(stored), path)
     finally:
         if values is not None:
             values.close()
-    return ConversionResult(frozen.contract, frozen.notes, changes)
-
-
-def _untouched(frozen: FrozenGraph, stored: dict[str, StoredValue]) -> list[Change]:
-    """Whether the moving statistics are the initial ones, which only their values tell."""
-    graph = Graph(
-        frozen.graph_def,
-        outputs=[spec.inner_name for spec in frozen.contract.outputs],
-        inputs=[spec.inner_name for spec in frozen.contract.inputs],
-        values=stored,
+    outputs = zip(contract.outputs, graph.outputs, strict=True)
+    contract = replace(
+        contract, outputs=tuple(replace(spec, tensor=full(reference)) for spec, reference in outputs)
     )
-    return graph_report_initial_statistics.rewrite(graph)
+    return ConversionResult(contract, frozen.notes, changes)
 
 
-def _bytes(variable: Any) -> int:
+def _of_variables(
+    graph_def: Any, variables: tuple[Any, ...], values: Values | None
+) -> dict[str, StoredValue]:
+    """Values of variables, read when they are written; small ones go into the graph, which folds them."""
     import tensorflow as tf
 
-    shape = tf.TensorShape(variable.attr["shape"].shape)
-    count = shape.num_elements()
-    return 0 if count is None else int(count) * int(tf.as_dtype(variable.attr["dtype"].type % 100).size)
+    nodes = {node.name: node for node in graph_def.node}
+    stored = {}
+    for variable in variables:
+        assert values is not None, variable.name
+        shape = tf.TensorShape(variable.attr["shape"].shape)
+        dtype = tf.as_dtype(variable.attr["dtype"].type % 100)
+        size = (shape.num_elements() or 0) * int(dtype.size)
+        if shape.is_fully_defined() and size < LARGE:
+            proto = tf.make_tensor_proto(values.get(variable))
+            nodes[variable.name].attr["value"].tensor.CopyFrom(proto)
+        else:
+            known = tuple(shape.as_list()) if shape.is_fully_defined() else None
+            stored[variable.name] = StoredValue(partial(values.get, variable), size, known)
+    return stored

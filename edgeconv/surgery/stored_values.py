@@ -6,6 +6,7 @@ graph is a ``Const`` node without its ``value``, and its value a function that r
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,10 +26,12 @@ class StoredValue:
     Attributes:
         read: gives the value as ``numpy.ndarray``.
         bytes: of that array.
+        shape: of that array; ``None`` where it is not known without reading it.
     """
 
     read: Callable[[], Any]
     bytes: int
+    shape: tuple[int, ...] | None = None
 
     def __call__(self) -> Any:
         """The value as ``numpy.ndarray``."""
@@ -63,7 +66,7 @@ def read_apart(path: Path) -> tuple[Any, dict[str, StoredValue]] | None:
             if not _is_array(node):
                 light += whole[begin:end]
                 continue
-            values[node.name] = StoredValue(_reader(whole[payload:end]), _size(node))
+            values[node.name] = StoredValue(_reader(whole[payload:end]), _size(node), _shape(node))
             del node.attr["value"]
             written = node.SerializeToString()
             light += bytes([_NODES << 3 | _BYTES]) + _varint(len(written)) + written
@@ -89,13 +92,14 @@ def _is_array(node: Any) -> bool:
         return False
 
 
+def _shape(node: Any) -> tuple[int, ...]:
+    return tuple(int(dimension.size) for dimension in node.attr["value"].tensor.tensor_shape.dim)
+
+
 def _size(node: Any) -> int:
     import tensorflow as tf
 
-    count = 1
-    for dimension in node.attr["value"].tensor.tensor_shape.dim:
-        count *= int(dimension.size)
-    return count * int(tf.as_dtype(node.attr["dtype"].type).size)
+    return math.prod(_shape(node)) * int(tf.as_dtype(node.attr["dtype"].type).size)
 
 
 def _reader(payload: memoryview) -> Callable[[], Any]:
