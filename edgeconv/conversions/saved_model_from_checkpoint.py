@@ -27,6 +27,6 @@ CONVERSION = Conversion(
     convert=convert,
     preload=("tensorflow", "keras"),
     tools=("tensorflow", "keras", "tf_keras"),
-    options=("model_builder", "signature"),
+    options=("model_builder", "signature", "config", "custom_objects", "trust"),
     source_kinds=("tf2-object",),
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgeconv.errors import ConversionError, InvalidModelError
 from edgeconv.formats._checkpoint_files import checkpoint_files
+from edgeconv.runtimes._checkpoint_config import model_from_config
 from edgeconv.runtimes._model_builder import built_model, find_builder
 from edgeconv.runtimes._programs import Program, program_of_keras, program_of_module, traced
 
@@ -49,10 +50,11 @@ def load_checkpoint_program(path: Path, options: Mapping[str, Any]) -> tuple[Pro
         ) from error
     if _OBJECT_GRAPH not in shapes and not options.get("model_builder"):
         raise _of_tensorflow_1(files.meta, prefix)
-    model = built_model(options, str(path))
+    built = None if options.get("model_builder") else model_from_config(reader, shapes, prefix, options)
+    model, said = built or (built_model(options, str(path)), ())
     program = _program(model, prefix, options)
     notes = _restore(model, program, prefix, reader, shapes)
-    return program, notes
+    return program, (*said, *notes)
 
 
 def _of_tensorflow_1(meta: Path | None, prefix: str) -> ConversionError:

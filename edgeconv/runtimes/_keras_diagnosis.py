@@ -20,7 +20,9 @@ _LACKING_ARGUMENT = re.compile(
     r"(?:(\w+)\.)?__init__\(\) missing \d+ required \S+ arguments?: (.+?)(?:$|\.| \()"
 )
 _NOT_SERIALIZED = re.compile(r"Object (\w+) was created by passing non-serializable argument")
-_OTHER_PYTHON = re.compile(r"bad marshal data|marshal data too short|code expected at most|an integer is required|code\(\) argument")
+_OTHER_PYTHON = re.compile(
+    r"bad marshal data|marshal data too short|code expected at most|an integer is required|code\(\) argument"
+)
 _MODEL_BUILDER = (
     "give the code that builds the model: --model-builder MODULE:FUNCTION; the weights are "
     "taken from this file"
