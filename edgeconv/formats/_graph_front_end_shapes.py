@@ -154,6 +154,10 @@ def _raw(shapes: _FrontEndShapes, node: Any, inputs: list[Shape | None]) -> Port
     return (None if inputs[0] is None else (*inputs[0], None),)
 
 
+def _columns(shapes: _FrontEndShapes, node: Any, inputs: list[Shape | None]) -> Ports:
+    return (inputs[0],) * len(node.attr["OUT_TYPE"].list.type)
+
+
 def _split(shapes: _FrontEndShapes, node: Any, inputs: list[Shape | None]) -> Ports:
     return (None, 2), (None,), (2,)
 
@@ -240,6 +244,7 @@ _RULES: dict[str, Callable[[_FrontEndShapes, Any, list[Shape | None]], Ports]] =
     "AudioSpectrogram": _spectrogram,
     "Mfcc": _mfcc,
     "DecodeRaw": _raw,
+    "DecodeCSV": _columns,
     "StringSplit": _split,
     "StringSplitV2": _split,
     "LookupTableFind": _found,

@@ -365,6 +365,8 @@ def front_end_dtypes(node: Any) -> tuple[str, ...]:
         values = [dtype_name(number) for number in node.attr["ragged_value_types"].list.type]
         splits = [dtype_name(number) for number in node.attr["ragged_split_types"].list.type]
         return (*["int64"] * len(sparse), *sparse, *["int64"] * len(sparse), *dense, *values, *splits)
+    if node.op == "DecodeCSV":
+        return tuple(dtype_name(number) for number in node.attr["OUT_TYPE"].list.type)
     value = dtype_name(node.attr["T"].type) if "T" in node.attr else "unknown"
     return {
         "SparseReshape": ("int64", "int64"),

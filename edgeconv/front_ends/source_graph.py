@@ -115,7 +115,7 @@ def read_front_end(
     inside = {node.name: node for node in front.node}
     tables = {}
     for fill in fills:
-        table = _contents(inside, fill, assets)
+        table = _contents(front, inside, fill)
         if table is not None:
             tables[_origin(inside, fill.input[0])] = table
     return SourceGraph(front, tables, tuple(fill.name for fill in fills))
@@ -217,17 +217,31 @@ def _origin(nodes: Mapping[str, Any], reference: str) -> str:
     return name
 
 
-def _contents(nodes: Mapping[str, Any], fill: Any, assets: Mapping[str, str]) -> Table | None:
-    """What an initialiser puts into its table; ``None`` where that is computed."""
+def _evaluated(front: Any, nodes: Mapping[str, Any], reference: str) -> Any | None:
+    """The value of a reference that depends on nothing that is fed; else ``None``."""
+    import tensorflow as tf
+
+    origin = _origin(nodes, reference)
+    if nodes[origin].op == "Const":
+        return tf.make_ndarray(nodes[origin].attr["value"].tensor)
+    needed = pruned(front, [split_reference(reference)[0]])
+    if any(node.op.startswith("Placeholder") or node.op in _VARIABLES for node in needed.node):
+        return None
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.import_graph_def(needed, name="")
+    with tf.compat.v1.Session(graph=graph, config=session_config(1)) as session:
+        return session.run(_full(reference))
+
+
+def _contents(front: Any, nodes: Mapping[str, Any], fill: Any) -> Table | None:
+    """What an initialiser puts into its table; ``None`` where that depends on what is fed."""
     import numpy
     import tensorflow as tf
 
     if fill.op not in _FROM_FILE:
-        parts = [nodes.get(_origin(nodes, reference)) for reference in fill.input[1:3]]
-        if any(part is None or part.op != "Const" for part in parts):
-            return None
-        keys, values = (tf.make_ndarray(part.attr["value"].tensor) for part in parts if part is not None)
-        return Table(keys, values)
+        keys, values = (_evaluated(front, nodes, reference) for reference in fill.input[1:3])
+        return None if keys is None or values is None else Table(keys, values)
     handle = nodes[_origin(nodes, fill.input[0])]
     path = tf.make_ndarray(nodes[split_reference(fill.input[1])[0]].attr["value"].tensor).item().decode()
     lines = Path(path).read_bytes().split(b"\n")

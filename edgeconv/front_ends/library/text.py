@@ -192,7 +192,8 @@ def change_case(strings: Any, lower: bool, encoding: str = "") -> Any:
     if not encoding:
         return each(bytes.lower if lower else bytes.upper, strings)
     case = str.lower if lower else str.upper
-    return each(lambda word: case(word.decode("utf-8", "replace")).encode(), strings)
+    # TensorFlow hands such strings on as C does: up to the first zero byte.
+    return each(lambda word: case(word.partition(b"\0")[0].decode("utf-8", "replace")).encode(), strings)
 
 
 def string_lengths(strings: Any, unit: str = "BYTE") -> Any:
