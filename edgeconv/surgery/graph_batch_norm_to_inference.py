@@ -73,7 +73,8 @@ def _repaired(graph: Graph, node: Any) -> Change | None:
     attributes = {"epsilon": epsilon, "channels_first": layout.startswith(b"NC")}
     replaced = Replaced(full(node.name), "batch_norm", before, attributes)
     controls = [each for each in node.input if each.startswith("^")]
-    graph.set_inputs(node, [x, scale, offset, found.mean, found.variance, *controls])
+    further = graph.data_inputs(node)[5:]
+    graph.set_inputs(node, [x, scale, offset, found.mean, found.variance, *further, *controls])
     node.attr["is_training"].b = False
     node.attr.pop("exponential_avg_factor", None)
     return Change(
