@@ -11,6 +11,8 @@ def split_reference(reference: str) -> tuple[str, int | None]:
     """``node:port`` of a main-graph reference; port is ``None`` for a control input (``^node``)."""
     if reference.startswith("^"):
         return reference[1:], None
+    if ":" not in reference:
+        return reference, 0
     match = re.fullmatch(r"(.*):(\d+)", reference)
     return (match.group(1), int(match.group(2))) if match else (reference, 0)
 

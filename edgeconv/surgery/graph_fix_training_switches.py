@@ -44,13 +44,10 @@ def rewrite(graph: Graph) -> list[Change]:
     changes = []
     for name in sorted(graph.on_path() - set(graph.inputs)):
         node = graph.nodes[name]
-        if node.op in vocabulary.PLACEHOLDER_OPS:
-            references = [name]
-        elif node.op in _VARIABLES:
-            references = list(_reads(graph, name))
-        else:
+        if node.op not in vocabulary.PLACEHOLDER_OPS | _VARIABLES or not _is_flag(node):
             continue
-        if not references or not _is_flag(node) or not _decides(graph, references):
+        references = list(_reads(graph, name)) if node.op in _VARIABLES else [name]
+        if not references or not _decides(graph, references):
             continue
         value, evidence = _inference_value(graph, name, references)
         if value is not None:
