@@ -36,6 +36,10 @@ class TargetGraph:
         return tuple(change.message for change in self.changes)
 
 
+_PER_BATCH = ("loops", "combined_nms")
+"""Rewrites that may need to know the size of the batch."""
+
+
 def needs_rewriting(data: bytes) -> bool:
     """Whether a serialized GraphDef has lists of TensorFlow 1, which TFLite's converter always refuses."""
     return b"TensorArray" in data
@@ -50,7 +54,8 @@ def rewritten(
     ``only_maps`` nothing is rewritten but loops that go round once at most, or map over a batch.
     """
     found = _attempt(data, contract, path, "maps" if only_maps else target)
-    if target != "tflite" or not any(change.warning for change in found.changes if change.rewrite == "loops"):
+    left = [change for change in found.changes if change.warning and change.rewrite in _PER_BATCH]
+    if target != "tflite" or not left:
         return found if _effective(found) else None
     fixed = replace(
         contract,
@@ -95,12 +100,12 @@ def _attempt(data: bytes, contract: Contract, path: str, target: str) -> TargetG
 
 def _rewrites(target: str) -> list[Callable[[Graph], list[Change]]]:
     """The rewrites for a target, in their order."""
-    from edgeconv.surgery import graph_float64_to_float32
+    from edgeconv.surgery import graph_combined_nms, graph_float64_to_float32
     from edgeconv.surgery.loops import without_loops
 
     if target == "maps":
         return [lambda graph: without_loops(graph, most=1)]
-    rewrites: list[Callable[[Graph], list[Change]]] = [without_loops]
+    rewrites: list[Callable[[Graph], list[Change]]] = [graph_combined_nms.rewrite, without_loops]
     if target == "tflite":
         # Last: what was added before is narrowed with the rest.
         rewrites.append(graph_float64_to_float32.rewrite)
