@@ -11,7 +11,7 @@ After, for each image and each class::
 
 Semantics as the op's documentation has them: what scores above the threshold takes part; in each class boxes
 that overlap more than the threshold with a better one are dropped, until there are
-``max_output_size_per_class``; the best ``max_total_size`` of all classes are given, the rest of the rows is zero.
+``max_output_size_per_class``; the best ``max_total_size`` of all classes are given, the other rows are zero.
 """
 
 from __future__ import annotations
