@@ -15,6 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from edgeconv.cli.front_end_lines import front_end_lines
 from edgeconv.cli.options import plain
 from edgeconv.formats.base import Candidate, Description, Shape, TensorSpec
 
@@ -49,6 +50,9 @@ def print_manifest(manifest: Manifest, folder: Path, *, quiet: bool, verbose: bo
             if len(note) > _SHORT_NOTE and not verbose:
                 note = f"{note[:_SHORT_NOTE]}… (-v shows all)"
             console.print(_text(f"{', '.join(ids)}: {note}", "dim"), soft_wrap=True)
+    if manifest.front_end is not None and not quiet:
+        for line in front_end_lines(manifest.front_end):
+            console.print(_text(line, "dim"), soft_wrap=True)
     for record in manifest.artifacts:
         if record.gate.verdict != "pass":
             what = f"{record.id}: gate {record.gate.verdict}, kept in {record.path}"

@@ -157,7 +157,7 @@ def _front_end(nodes: list[tuple[str, Any]]) -> list[Finding]:
                     "front-end-op",
                     f"{operation} {does}, for which edge formats have no op: {_some(names)}",
                     where=names[0],
-                    hint="cut the graph behind it with --inputs and do this step outside the model",
+                    hint="'edgeconv convert' cuts behind it and writes this step as a NumPy function",
                 )
             )
     return found

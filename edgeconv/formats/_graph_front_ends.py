@@ -244,7 +244,7 @@ class _Search:
         for position, (source, port) in enumerate(sources):
             if source not in front or (source, port) in self._fed:
                 continue
-            if node.op.startswith("TensorArray") or (node.op in _LIST_READERS and position == 0):
+            if position == 0 and (node.op.startswith("TensorArray") or node.op in _LIST_READERS):
                 return True
             if node.op in ("Identity", "Enter", "Exit") and self._is_list(source, front):
                 return True

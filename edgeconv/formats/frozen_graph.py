@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeconv.errors import InvalidModelError
+from edgeconv.formats._front_end_findings import front_end_findings
 from edgeconv.formats._graph_analysis import constant_weights, producer_era, variables_in
 from edgeconv.formats._graph_findings import control_flow, graph_findings
 from edgeconv.formats._graph_macs import multiply_accumulates
@@ -84,6 +85,7 @@ class FrozenGraph:
             },
             findings=(
                 *graph_findings(view, ordered, frozen=True),
+                *front_end_findings(graph_def),
                 *_off_path_variables(variables, running),
             ),
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeconv.errors import EdgeconvError, InvalidModelError, UsageError
+from edgeconv.formats._front_end_findings import front_end_findings
 from edgeconv.formats._graph_analysis import constant_weights, variables_in
 from edgeconv.formats._graph_findings import control_flow, graph_findings
 from edgeconv.formats._graph_macs import multiply_accumulates
@@ -28,7 +29,7 @@ from edgeconv.formats._saved_model_origin import fingerprint, keras_version, tra
 from edgeconv.formats._tensor_bundle import OBJECT_GRAPH_KEY, check_shards, read_index
 from edgeconv.formats._tensor_types import dtype_name, elements, shape_of
 from edgeconv.formats._wire import looks_like_saved_model, text_begins_with
-from edgeconv.formats.base import Description, Finding, Signature, TensorSpec
+from edgeconv.formats.base import Description, Finding, Signature, TensorSpec, contract_of
 from edgeconv.formats.checkpoint import meta_graph_producer
 
 _SERVE = "serve"
@@ -134,6 +135,7 @@ def describe_saved_model(
             *_own_findings(meta_graph, signatures),
             *_asset_findings(missing_assets, found),
             *(f for f in graph_findings(view, ordered) if f.code != "untrusted-op"),
+            *(f for s in main for f in front_end_findings(meta_graph.graph_def, contract_of(s))),
             *_dangers(view, anywhere | _initialisation(view, meta_graph), bool(assets)),
         ),
     )

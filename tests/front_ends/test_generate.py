@@ -268,6 +268,7 @@ def test_a_decoded_picture_is_resized_in_a_map(op: str, centres: bool, align: bo
 
     encoded = text(*(base64.urlsafe_b64encode(PICTURES[name]) for name in ("JPEG 4:2:0", "tiny JPEG")))
     front_end, file, wanted, given = both(tmp_path, graph_def, contract, [{"s": encoded}])
+    assert "Exit" in {node.op for node in graph_def.node}
     assert "while True:" in file.text
     assert front_end.cut[0].shape in ((None, 16, 20, 3), (None, None, None, 3))
     _same(wanted, given, 1e-6)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def graph_of(
     ``build`` takes the placeholders by name and returns its outputs, one or several.
     """
     graph = tf.Graph()
-    with graph.as_default():
+    with graph.as_default(), _old_control_flow():
         placeholders = {
             name: tf.compat.v1.placeholder(dtype, shape, name=name) for name, (dtype, shape) in inputs.items()
         }
@@ -46,6 +47,20 @@ def graph_of(
     )
     results = tuple(TensorSpec(o.op.name, o.dtype.name, None, o.name) for o in outputs)
     return graph.as_graph_def(), Contract(specs, results)
+
+
+@contextlib.contextmanager
+def _old_control_flow() -> Iterator[None]:
+    """Loops and branches of TensorFlow 1, which TensorFlow 2 writes as functions."""
+    from tensorflow.python.ops import control_flow_util
+
+    before = control_flow_util.ENABLE_CONTROL_FLOW_V2
+    tf.compat.v1.disable_control_flow_v2()
+    try:
+        yield
+    finally:
+        if before:
+            tf.compat.v1.enable_control_flow_v2()
 
 
 def found(graph_def: Any, contract: Contract) -> FrontEnd:
