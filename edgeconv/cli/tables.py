@@ -6,7 +6,7 @@ import io
 import re
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _VERDICT_STYLE = {"pass": "green", "fail": "bold red", "skipped": "yellow"}
 _SHOWN_OPS = 8
+_VARIABLES = 30
 _SHORT_NOTE = 240
 
 
@@ -102,6 +103,12 @@ def print_description(description: Description, *, all_ops: bool, verbose: bool)
     for name, value in _facts(description):
         facts.add_row(Text(name, style="dim"), _text(value))
     console.print(facts)
+    variables = description.metadata.get("variables")
+    if description.format == "checkpoint" and variables:
+        console.print(f"\nvariables ({len(variables)})")
+        console.print(_variables(variables if verbose else variables[:_VARIABLES]))
+        if len(variables) > _VARIABLES and not verbose:
+            console.print(f"  … and {len(variables) - _VARIABLES} more, which -v lists")
     for signature in description.signatures:
         console.print(Text.assemble("\nsignature ", (plain(signature.name) or "(unnamed)", "bold")))
         console.print(
@@ -213,9 +220,20 @@ def _facts(description: Description) -> Iterable[tuple[str, str]]:
     yield "parameters", show_count(description.parameters)
     yield "MACs", show_count(description.macs)
     for key, value in description.metadata.items():
+        if key == "variables" and description.format == "checkpoint":
+            continue  # a table of their own
         if value not in (None, "", [], {}, ()):
             text = _fact(value)
             yield key.replace("_", " "), text if len(text) <= 100 else text[:99] + "…"
+
+
+def _variables(variables: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
+    for each in variables:
+        shape = each["shape"]
+        stored = show_shape(None if shape is None else tuple(shape))
+        table.add_row(_text(each["name"]), _text(each["dtype"], "dim"), stored)
+    return table
 
 
 def _fact(value: Any) -> str:
