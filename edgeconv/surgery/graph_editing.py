@@ -7,6 +7,7 @@ from typing import Any
 
 from edgeconv.errors import ConversionError
 from edgeconv.formats.graph_reading import all_nodes
+from edgeconv.formats.missing_ops import origins
 
 CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 BRANCHES = frozenset({"If", "StatelessIf", "Case", "StatelessCase"})
@@ -91,10 +92,14 @@ def check_known_ops(graph_def: Any, path: str) -> None:
             unknown[node.op] = node.name
     if unknown:
         listed = ", ".join(f"{op} ('{node}')" for op, node in sorted(unknown.items()))
+        known = origins(sorted(unknown))
+        why = [f"{', '.join(ops)} of {origin.library}" for origin, ops in known.items()]
+        hints = [f"{ops[0]}: {origin.instead}" for origin, ops in known.items()]
         raise ConversionError(
             f"the model uses custom ops that this TensorFlow does not have: {listed}",
             where=path,
-            why="they come from an extension library, such as TensorFlow Decision Forests or Text",
-            hint="no edge format has them either: export the model without them, or cut them off with "
-            "--inputs or --outputs",
+            why="; ".join(why) or "they come from an extension library, or were compiled for this model",
+            hint="; ".join(hints)
+            or "no edge format has them either: export the model without them, or cut them off with --inputs "
+            "or --outputs",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -64,3 +65,15 @@ def test_all_operations_are_listed_on_demand(artifacts: Path, edgeconv: Call) ->
     shown = edgeconv("inspect", artifacts / "digits.int8.tflite", "--ops").out
     for name, count in described["ops"].items():
         assert f"{count} {name}" in shown
+
+
+@pytest.mark.corpus
+def test_a_checkpoint_lists_its_variables_with_their_shapes(
+    edgeconv: Callable[..., Any], corpus: Path
+) -> None:
+    path = corpus / "ckpt1-nometa-t2t" / "transformer_test_ckpt" / "model.ckpt-1"
+    ran = edgeconv("inspect", path)
+    assert ran.code == 0, ran.err
+    assert "variables (250)" in ran.out
+    assert re.search(r"more, which -v lists", ran.out)
+    assert re.search(r"ffn/conv1/kernel +float32 +\d+×\d+", edgeconv("inspect", path, "-v").out)
