@@ -131,17 +131,36 @@ def repairable(graph: Graph) -> list[str]:
 
     A user who names a switch as an input wants both of its branches, that of training as training has it.
     """
+    always = graph.on_path() - set(graph.inputs)
+    for liveness in _by_switches_named(graph):
+        always &= liveness.alive_path()[0]
+    return sorted(always)
+
+
+def called(graph: Graph) -> list[Any]:
+    """The functions that inference calls, by name: not those that only an input turns on."""
+    always = Liveness(graph).alive_path()[1] if graph.graph_def.library.function else set()
+    for liveness in _by_switches_named(graph) if always else ():
+        always &= liveness.alive_path()[1]
+    library = graph.graph_def.library.function
+    return sorted((f for f in library if f.signature.name in always), key=lambda f: str(f.signature.name))
+
+
+def is_training_batch_norm(node: Any) -> bool:
+    """Whether a NodeDef is a fused batch normalisation that uses the batch; an absent attribute means so."""
+    if node.op not in vocabulary.BATCH_NORM_OPS:
+        return False
+    return bool(node.attr["is_training"].b) if "is_training" in node.attr else True
+
+
+def _by_switches_named(graph: Graph) -> Iterator[Liveness]:
     import numpy
 
-    path = graph.on_path()
-    always = path - set(graph.inputs)
     for name in graph.inputs:
         node = graph.nodes.get(name)
-        if node is None or "dtype" not in node.attr or dtype_name(node.attr["dtype"].type) != "bool":
-            continue
-        for value in (False, True):
-            always &= Liveness(graph, {name: numpy.asarray(value)}).alive_path()[0]
-    return sorted(always)
+        if node is not None and "dtype" in node.attr and dtype_name(node.attr["dtype"].type) == "bool":
+            for value in (False, True):
+                yield Liveness(graph, {name: numpy.asarray(value)})
 
 
 def branch_function(node: Any, branch: int) -> str:
@@ -201,6 +220,5 @@ def _with_callees(graph: Graph, names: list[str]) -> set[str]:
 
 
 def _is_mark(node: Any) -> bool:
-    if node.op in vocabulary.BATCH_NORM_OPS:
-        return bool(node.attr["is_training"].b) if "is_training" in node.attr else True
-    return node.op in vocabulary.RANDOM_OPS or node.op in _MARKS or node.op.startswith(_WRITES)
+    training = is_training_batch_norm(node) or node.op in vocabulary.RANDOM_OPS
+    return training or node.op in _MARKS or node.op.startswith(_WRITES)

@@ -16,9 +16,8 @@ from __future__ import annotations
 from typing import Any
 
 from edgeconv.errors import ConversionError
-from edgeconv.formats import _graph_vocabulary as vocabulary
 from edgeconv.surgery import _moving_statistics as moving
-from edgeconv.surgery._liveness import repairable
+from edgeconv.surgery._liveness import called, is_training_batch_norm, repairable
 from edgeconv.surgery._variables import VARIABLES
 from edgeconv.surgery.changes import Change, Replaced
 from edgeconv.surgery.graph import Graph, full
@@ -37,7 +36,7 @@ def rewrite(graph: Graph) -> list[Change]:
     lost: list[str] = []
     for name in repairable(graph):
         node = graph.nodes[name]
-        if node.op in vocabulary.BATCH_NORM_OPS and _trains(node):
+        if is_training_batch_norm(node):
             change = _repaired(graph, node)
             if change is None:
                 lost.append(name)
@@ -47,11 +46,13 @@ def rewrite(graph: Graph) -> list[Change]:
         if any(node.op in VARIABLES for node in graph.graph_def.node):
             raise _unknown(graph, lost)
         changes.append(_left(lost))
-    return changes
-
-
-def _trains(node: Any) -> bool:
-    return bool(node.attr["is_training"].b) if "is_training" in node.attr else True
+    inner = [
+        f"{function.signature.name}/{node.name}"
+        for function in called(graph)
+        for node in function.node_def
+        if is_training_batch_norm(node)
+    ]
+    return [*changes, _inside(inner)] if inner else changes
 
 
 def _repaired(graph: Graph, node: Any) -> Change | None:
@@ -106,6 +107,16 @@ def _left(lost: list[str]) -> Change:
         "batch: the moving statistics are not in the graph, because freezing a training graph drops them; "
         "only the "
         "checkpoint that it was frozen from has them",
+        warning=True,
+    )
+
+
+def _inside(names: list[str]) -> Change:
+    return Change(
+        _NAME,
+        f"{_count(names)} in training mode (first '{names[0]}') stay so, and an output depends on what "
+        "else is in its "
+        "batch: they lie in the body of a loop or in a branch that the data choose",
         warning=True,
     )
 

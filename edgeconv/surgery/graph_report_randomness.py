@@ -10,8 +10,7 @@ that is not known for training only; but two runs of such a model on the same in
 from __future__ import annotations
 
 from edgeconv.formats import _graph_vocabulary as vocabulary
-from edgeconv.formats.graph_reading import functions_named_in
-from edgeconv.surgery._liveness import Liveness
+from edgeconv.surgery._liveness import called, repairable
 from edgeconv.surgery.changes import Change
 from edgeconv.surgery.graph import Graph
 
@@ -21,14 +20,11 @@ _SHOWN = 5
 
 def rewrite(graph: Graph) -> list[Change]:
     """Name the random ops that the outputs need; changes nothing."""
-    path = graph.on_path() - set(graph.inputs)
-    random = [(name, graph.nodes[name].op) for name in sorted(path) if _is_random(graph.nodes[name].op)]
-    if any(next(functions_named_in(graph.nodes[name]), None) for name in path):
-        _, called = Liveness(graph).alive_path()
-        for function in graph.graph_def.library.function:
-            if function.signature.name in called:
-                inner = (node for node in function.node_def if _is_random(node.op))
-                random += [(f"{function.signature.name}/{node.name}", node.op) for node in inner]
+    nodes = [graph.nodes[name] for name in repairable(graph)]
+    random = [(node.name, node.op) for node in nodes if node.op in vocabulary.RANDOM_OPS]
+    for function in called(graph):
+        inner = (node for node in function.node_def if node.op in vocabulary.RANDOM_OPS)
+        random += [(f"{function.signature.name}/{node.name}", node.op) for node in inner]
     if not random:
         return []
     listed = ", ".join(f"'{name}' ({op})" for name, op in random[:_SHOWN])
@@ -40,7 +36,3 @@ def rewrite(graph: Graph) -> list[Change]:
             warning=True,
         )
     ]
-
-
-def _is_random(op: str) -> bool:
-    return op in vocabulary.RANDOM_OPS

@@ -351,6 +351,25 @@ def test_a_layer_without_moving_statistics_is_refused_by_name() -> None:
         rewritten(built(onto, (None, 6, 6, 3)))
 
 
+def test_a_layer_in_a_branch_that_data_choose_is_said() -> None:
+    """Its body is a function, in which nothing can be fed for a proof."""
+
+    def onto(x: Any) -> Any:
+        import tensorflow as tf
+
+        gamma, beta = v1().get_variable("gamma", [3]), v1().get_variable("beta", [3])
+
+        def layer() -> Any:
+            return v1().nn.fused_batch_norm(x, gamma, beta, is_training=True, name="inner")[0]
+
+        return tf.identity(v1().cond(tf.reduce_sum(x) > 0.0, layer, lambda: x), name="y")
+
+    _, (change,) = rewritten(built(onto, (None, 6, 6, 3), flow=2))
+    assert change.warning
+    assert "inner" in change.message
+    assert "a branch that the data choose" in change.message
+
+
 def frozen(source: Any) -> Any:
     """The graph with constants for variables and nothing beside the path, as freeze_graph leaves it."""
     with session_of(source.graph_def, source.values) as session:
