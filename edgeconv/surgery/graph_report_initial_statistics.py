@@ -19,10 +19,11 @@ from edgeconv.surgery.graph import Graph
 _NAME = "report_initial_statistics"
 _ADDS = ("Add", "AddV2")
 _SHOWN = 3
+_VARIANCES = (1.0, 0.0)  # of a layer's own variables, and of the shadows that TensorFlow makes for tensors
 
 
 def rewrite(graph: Graph) -> list[Change]:
-    """Name the batch normalisations whose mean is 0 and variance 1 throughout; changes nothing.
+    """Name the batch normalisations whose mean is 0 and variance 1 (or 0) throughout; changes nothing.
 
     To be run on a graph whose variables are constants, in it or in ``graph.values``.
     """
@@ -33,7 +34,7 @@ def rewrite(graph: Graph) -> list[Change]:
         initial = None
         if node.op in vocabulary.BATCH_NORM_OPS:
             mean, variance = graph.data_inputs(node)[3:5]
-            initial = _filled(graph, mean, 0.0) and _filled(graph, variance, 1.0)
+            initial = _filled(graph, mean, 0.0) and any(_filled(graph, variance, v) for v in _VARIANCES)
         elif node.op == "Rsqrt":
             initial = _small_ops(graph, node)
         if initial is not None:
@@ -48,10 +49,11 @@ def rewrite(graph: Graph) -> list[Change]:
         Change(
             _NAME,
             f"the moving statistics of {untouched} of {layers} batch normalisations still are the initial "
-            "ones, mean 0 "
-            f"and variance 1 ({listed}{' …' if untouched > _SHOWN else ''}): training never updated them, "
-            "or the "
-            "checkpoint is from its very beginning; the model may give something else than it gave in "
+            "ones, "
+            f"mean 0 and variance 1 or 0 ({listed}{' …' if untouched > _SHOWN else ''}): training never "
+            "updated "
+            "them, or the checkpoint is from its very beginning; the model may give something else than it "
+            "gave in "
             "training",
             warning=True,
         )
@@ -67,7 +69,7 @@ def _small_ops(graph: Graph, root: Any) -> bool | None:
     vectors = [value for value in constants if value is not None and value.size > 1]
     if len(vectors) != 1 or any(value is None for value in constants):
         return None
-    if not (vectors[0] == 1.0).all():
+    if not any((vectors[0] == value).all() for value in _VARIANCES):
         return False
     for factor in _behind(graph, root.name, 3):
         if factor.op != "Mul":
