@@ -29,6 +29,12 @@ def convert(job: ConversionJob) -> ConversionResult:
             cut), which only the way over a frozen graph can do.
     """
     path = str(job.source.path)
+    if job.options.get("checkpoint"):
+        raise ConversionError(
+            "straight from the SavedModel only its own values can be converted",
+            where=str(job.source.path),
+            hint="this way is only taken where the one over the frozen graph failed: see what that says",
+        )
     proto = read_saved_model(job.source.path)
     graph = choose_graph(proto, job.source.contract, job.options, path)
     contract = contract_in(graph, job.source.contract, job.options, path)
@@ -125,7 +131,7 @@ CONVERSION = (
         cost=8.0,
         preload=("tensorflow",),
         tools=("tensorflow",),
-        options=("signature", "tags", "trust"),
+        options=("signature", "tags", "trust", "checkpoint"),
     ),
     Conversion(
         name="tflite_from_saved_model",

@@ -18,6 +18,7 @@ from edgeconv.formats._saved_model_functions import MADE
 from edgeconv.formats.base import Contract
 from edgeconv.formats.graph_reading import split_reference
 from edgeconv.runtimes._inference_reference import Reference, as_reference, replaced_in
+from edgeconv.runtimes._object_values import with_values
 from edgeconv.runtimes._saved_model_reading import choose_graph, contract_in, nodes_run, read_saved_model
 from edgeconv.runtimes._tensorflow import (
     GraphSession,
@@ -49,6 +50,12 @@ class TensorFlowSavedModelRuntime:
         import tensorflow as tf
 
         options = options or {}
+        if options.get("checkpoint"):
+            with tempfile.TemporaryDirectory() as place:
+                completed = Path(place) / "completed"
+                with_values(path, Path(str(options["checkpoint"])), options, completed)
+                rest = {name: value for name, value in options.items() if name != "checkpoint"}
+                return self.open(completed, contract, threads=threads, options=rest)
         folder = str(find_saved_model(path).folder)
         proto = read_saved_model(path)
         graph_def = choose_graph(proto, contract, options, str(path))
