@@ -40,20 +40,38 @@ _PER_BATCH = ("loops", "combined_nms")
 """Rewrites that may need to know the size of the batch."""
 
 
-def needs_rewriting(data: bytes) -> bool:
-    """Whether a serialized GraphDef has lists of TensorFlow 1, which TFLite's converter always refuses."""
-    return b"TensorArray" in data
+_REFUSED = {
+    "tflite": (b"TensorArray",),
+    "onnx first": (
+        b"TensorArray",
+        b"AdjustSaturation",
+        b"BiasAddV1",
+        b"ResizeArea",
+        b"ResizeBicubic",
+        b"Roll",
+    ),
+}
 
 
-def rewritten(
-    data: bytes, contract: Contract, path: str, target: str, *, only_maps: bool = False
-) -> TargetGraph | None:
-    """The graph in ops of ``target`` (``tflite`` or ``onnx``); ``None`` if there was nothing to do.
+def needs_rewriting(data: bytes, target: str) -> bool:
+    """Whether a serialized GraphDef may have what a target is known to refuse or to get wrong.
 
-    A loop that cannot be rewritten while the batch is open is for TFLite rewritten with a batch of 1. With
-    ``only_maps`` nothing is rewritten but loops that go round once at most, or map over a batch.
+    TFLite's converter refuses all lists of TensorFlow 1. tf2onnx takes loops with lists, but ONNX Runtime was
+    seen to load for minutes where the post-processing of a detector was a loop's body; and it computes
+    something else for a few ops. ``target`` is ``tflite`` or ``onnx first``.
     """
-    found = _attempt(data, contract, path, "maps" if only_maps else target)
+    return any(name in data for name in _REFUSED[target])
+
+
+def rewritten(data: bytes, contract: Contract, path: str, target: str) -> TargetGraph | None:
+    """The graph in ops of ``target``; ``None`` if there was nothing to do.
+
+    ``target`` is ``tflite``, ``onnx``, ``onnx in float32`` (also of a graph in float64), or ``onnx first``:
+    only what is rewritten before tf2onnx is tried, which are loops that go round once at most, maps over a
+    batch, and ops that it gets wrong.
+    A loop that cannot be rewritten while the batch is open is for TFLite rewritten with a batch of 1.
+    """
+    found = _attempt(data, contract, path, target)
     left = [change for change in found.changes if change.warning and change.rewrite in _PER_BATCH]
     if target != "tflite" or not left:
         return found if _effective(found) else None
@@ -100,16 +118,28 @@ def _attempt(data: bytes, contract: Contract, path: str, target: str) -> TargetG
 
 def _rewrites(target: str) -> list[Callable[[Graph], list[Change]]]:
     """The rewrites for a target, in their order."""
-    from edgeconv.surgery import graph_combined_nms, graph_float64_to_float32
+    from edgeconv.surgery import graph_combined_nms
+    from edgeconv.surgery import graph_decompose as decompose
+    from edgeconv.surgery import graph_decompose_images as images
+    from edgeconv.surgery import graph_decompose_math as math
+    from edgeconv.surgery import graph_decompose_recurrent as recurrent
+    from edgeconv.surgery import graph_float64_to_float32 as float64
     from edgeconv.surgery.loops import without_loops
 
-    if target == "maps":
-        return [lambda graph: without_loops(graph, most=1)]
+    if target == "onnx first":
+        table = images.WRONG_IN_ONNX | math.WRONG_IN_ONNX
+        return [lambda graph: without_loops(graph, most=1), lambda graph: decompose.rewrite(graph, table)]
+    tables = {
+        "tflite": math.TFLITE | images.TFLITE | recurrent.EVERYWHERE,
+        "onnx": math.ONNX | images.ONNX | recurrent.EVERYWHERE,
+    }
+    chosen = tables[target.split()[0]]
+    # Loops come before single ops: those inside of one can be taken apart once it is unrolled. The wide
+    # floats are narrowed before ops are taken apart, since some formulas are those of float32.
     rewrites: list[Callable[[Graph], list[Change]]] = [graph_combined_nms.rewrite, without_loops]
-    if target == "tflite":
-        # Last: what was added before is narrowed with the rest.
-        rewrites.append(graph_float64_to_float32.rewrite)
-    return rewrites
+    if target != "onnx":
+        rewrites.append(float64.rewrite)
+    return [*rewrites, lambda graph: decompose.rewrite(graph, chosen)]
 
 
 def _given(graph: Graph, spec: TensorSpec) -> str:

@@ -37,26 +37,39 @@ def convert(job: ConversionJob) -> ConversionResult:
             "the contract has no outputs", where=str(job.source.path), hint="say --outputs TENSOR"
         )
     graphs.checked_inputs(contract, job.source.path)
-    data = job.source.path.read_bytes()
+    first = None
+    if needs_rewriting(job.source.path.read_bytes(), "onnx first"):
+        first = _rewritten(contract, job, "onnx first")
     try:
-        # ONNX Runtime was seen to load for minutes where a detector's post-processing was a loop's body.
-        maps = _rewritten(contract, job, only_maps=True) if needs_rewriting(data) else None
-        return _converted(job, contract) if maps is None else _of(maps, job)
-    except ConversionError as refused:
-        target = _rewritten(contract, job)
-        if target is None:
-            raise
-        return _of(target, job, refused)
+        return _converted(job, contract) if first is None else _of(first, job)
+    except ConversionError as error:
+        refused = error
+    for target in ("onnx", "onnx in float32"):
+        if target == "onnx in float32" and not _no_kernel(refused):
+            continue
+        graph = _rewritten(contract, job, target)
+        if graph is None:
+            continue
+        try:
+            return _of(graph, job)
+        except ConversionError as error:
+            refused = error
+    raise refused
 
 
-def _rewritten(contract: Contract, job: ConversionJob, *, only_maps: bool = False) -> TargetGraph | None:
+def _no_kernel(error: ConversionError) -> bool:
+    """Whether ONNX Runtime has the op, but not for this type."""
+    return "NOT_IMPLEMENTED" in f"{error.what} {error.why}"
+
+
+def _rewritten(contract: Contract, job: ConversionJob, target: str) -> TargetGraph | None:
     from edgeconv.conversions._tf2onnx_graph import read_graph
 
     data = read_graph(job.source.path).SerializeToString()
-    return rewritten(data, contract, str(job.source.path), "onnx", only_maps=only_maps)
+    return rewritten(data, contract, str(job.source.path), target)
 
 
-def _of(target: TargetGraph, job: ConversionJob, refused: ConversionError | None = None) -> ConversionResult:
+def _of(target: TargetGraph, job: ConversionJob) -> ConversionResult:
     """Convert a graph that was rewritten; a refusal of it is said about the source."""
     path = job.scratch / "rewritten.pb"
     path.write_bytes(target.data)
@@ -65,7 +78,7 @@ def _of(target: TargetGraph, job: ConversionJob, refused: ConversionError | None
         result = _converted(replace(job, source=source), target.contract)
     except ConversionError as error:
         error.where = (error.where or "").replace(str(path), str(job.source.path)) or None
-        raise error from refused
+        raise
     return replace(result, notes=(*target.notes, *result.notes))
 
 

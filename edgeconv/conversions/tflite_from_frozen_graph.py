@@ -42,7 +42,7 @@ def convert(job: ConversionJob) -> ConversionResult:
         )
     data = binary_graph(path)
     refused: ConversionError | None = None
-    if not needs_rewriting(data):
+    if not needs_rewriting(data, "tflite"):
         try:
             return _converted(job, contract, data)
         except ConversionError as error:
