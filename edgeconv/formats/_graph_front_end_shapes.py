@@ -15,7 +15,7 @@ _SAME = frozenset(
     {"DecodeBase64", "EncodeBase64", "StringToHashBucket", "StringToHashBucketFast", "AsString"}
     | {"StringToHashBucketStrong", "StringToNumber", "StringLower", "StringUpper", "StringStrip", "Substr"}
     | {"StringLength", "RegexReplace", "StaticRegexReplace", "RegexFullMatch", "StaticRegexFullMatch"}
-    | {"UnicodeTranscode", "Enter", "Exit", "LogicalNot", "Snapshot", "EnsureShape"}
+    | {"UnicodeTranscode", "UnicodeScript", "Enter", "Exit", "LogicalNot", "Snapshot", "EnsureShape"}
 )
 _LIKE_BROADCAST = frozenset(
     {

@@ -81,6 +81,7 @@ _MERGING = frozenset(
     | {"Gather", "GatherV2", "Size", "Rank", "Maximum", "Minimum", "Where", "StopGradient"}
 )
 """Ops that move, choose and count: they merge several tensors of a front end, and hold no weights."""
+_FORWARDING = frozenset({"Identity", "StopGradient", "Snapshot", "PreventGradient"})
 _SMALL = 64
 _CALL_NAMES = re.compile(r"^(?:[^/]+/)*(?:Stateful)?PartitionedCall(?:_\d+)?/(?=.)")
 _SILENT = frozenset({"Assert", "Print", "PrintV2", "NoOp"})
@@ -169,6 +170,7 @@ class _Search:
         self._path = self._view.upstream([name for name, port in ends if (name, port) not in stop], stop)
         self._path -= {name for name, _ in stop if self._view.nodes[name].op in _PLACEHOLDERS}
         self._tainted = self._depending()
+        self._fixed = self._of_tables()
 
     def found(self) -> FrontEnd | None:
         front = self._narrowed(self._closed({name for name in self._path if self._is_core(name)}))
@@ -189,10 +191,16 @@ class _Search:
             kept=tuple(spec for spec in inputs if self._end(spec) in kept),
             outputs=self._outputs,
             text_outputs=self._text,
-            made=tuple(spec for end, spec in ends.items() if end in passed),
+            made=tuple(spec for end, spec in ends.items() if self._forwarded(end) in passed),
             ops=self._ops(front),
             nodes=frozenset(front),
         )
+
+    def _forwarded(self, tensor: tuple[str, int]) -> tuple[str, int]:
+        """The tensor that another one hands on unchanged."""
+        while tensor[1] == 0 and self._view.nodes[tensor[0]].op in _FORWARDING:
+            tensor = self._view.data_inputs(tensor[0])[0]
+        return tensor
 
     def _end(self, spec: TensorSpec) -> tuple[str, int]:
         return tensor_node(source_of(self._view.nodes, spec.inner_name))
@@ -214,8 +222,14 @@ class _Search:
             todo.extend(self._view.consumers[name])
         return found
 
+    def _of_tables(self) -> set[str]:
+        """Nodes of the path that depend on no input but on a table or text: sizes of vocabularies, say."""
+        still = self._path - self._tainted
+        starts = [n for n in still if is_front_end_op(self._view.nodes[n], self._view.functions)]
+        return self._view.downstream(starts) & still if starts else set()
+
     def _is_core(self, name: str) -> bool:
-        return name in self._tainted and _is_core(self._view.nodes[name], self._view.functions)
+        return name in self._tainted and is_front_end_op(self._view.nodes[name], self._view.functions)
 
     def _closed(self, front: set[str]) -> set[str]:
         """``front`` with all that belongs to it by the rules of this module."""
@@ -239,6 +253,8 @@ class _Search:
         """Whether a node that takes something of the front end belongs to it too."""
         node = self._view.nodes[name]
         sources = self._view.data_inputs(name)
+        if any(source in self._fixed for source, _ in sources):
+            return True
         if node.op in _FOLLOWING:
             return any(self._descends(source, front) for source, _ in sources)
         for position, (source, port) in enumerate(sources):
@@ -384,7 +400,8 @@ def front_end_dtypes(node: Any) -> tuple[str, ...]:
     }.get(node.op, ())
 
 
-def _is_core(node: Any, functions: dict[str, Any]) -> bool:
+def is_front_end_op(node: Any, functions: dict[str, Any]) -> bool:
+    """Whether edge formats have no op for a node, or for one in a function that it names."""
     if node.op in FRONT_END_OPS:
         return True
     if node.op in _SILENT or node.op in ("Const", "VarHandleOp", "VariableV2", "IdentityN"):
