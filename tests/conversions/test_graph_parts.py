@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from surgery_models import network, recommender
 
 from edgeconv.conversions._graph_parts import extract, resolve, split
 from edgeconv.errors import UsageError
 from edgeconv.formats.base import to_json
 from edgeconv.formats.frozen_graph import FORMAT, read_graph_def
-from tests.surgery_models import network, recommender
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from surgery_models import network
 
 from edgeconv.comparison.probes import make_probes, save_probes
 from edgeconv.conversions._variables import matching, training_step, with_variables
 from edgeconv.errors import UsageError
 from edgeconv.formats.base import contract_from_json, to_json
 from edgeconv.formats.frozen_graph import FORMAT
-from tests.surgery_models import network
 
 
 @pytest.fixture(scope="module")

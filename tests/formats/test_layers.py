@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from surgery_models import network
 
 from edgeconv.errors import UsageError
 from edgeconv.formats.layers import layers_in
-from tests.surgery_models import network
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from surgery_models import network
 
 from edgeconv.errors import UsageError
 from edgeconv.formats.nodes import nodes_in
-from tests.surgery_models import network
 
 
 def test_a_frozen_graph_is_listed_with_shapes_and_inputs(tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from surgery_models import network
 
 from edgeconv.errors import UsageError
 from edgeconv.formats import describe
 from edgeconv.formats.frozen_graph import read_graph_def
 from edgeconv.reports.graph_files import crc32c, write_graph_file
-from tests.surgery_models import network
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from surgery_models import network
 
 from edgeconv.errors import UsageError
 from edgeconv.formats.nodes import NodeInfo, nodes_in
 from edgeconv.reports.graph_picture import panel_of, svg
-from tests.surgery_models import network
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from surgery_models import network, recommender
 
 from edgeconv.formats.frozen_graph import read_graph_def
 from edgeconv.surgery.graph import Graph
 from edgeconv.surgery.weights import weights_of
-from tests.surgery_models import network, recommender
 
 
 @pytest.fixture(scope="module")
