@@ -20,7 +20,6 @@ SWITCHES = frozenset({"Switch", "RefSwitch"})
 MERGES = frozenset({"Merge", "RefMerge"})
 SELECTS = frozenset({"Select", "SelectV2"})
 BRANCHES = frozenset({"If", "StatelessIf", "Case", "StatelessCase"})
-_MARKS = frozenset({"SquaredDifference"})
 _WRITES = ("Assign", "AssignAdd", "AssignSub")
 
 
@@ -84,12 +83,22 @@ class Liveness:
             todo.extend(inputs)
         return found, _with_callees(graph, functions)
 
-    def training_marks(self) -> int:
-        """How many ops that only training has lie on the alive path: random, batch statistics, writes."""
+    def training_marks(self, *, noise: bool = True) -> int:
+        """How many ops that only training has lie on the alive path: random, batch statistics, writes.
+
+        Args:
+            noise: whether normal random numbers count, which models also sample from in inference.
+        """
         names, functions = self.alive_path()
         bodies = [f for f in self._graph.graph_def.library.function if f.signature.name in functions]
-        nodes = [self._graph.nodes[name] for name in names] + [n for body in bodies for n in body.node_def]
-        return sum(_is_mark(node) for node in nodes)
+        scopes = [({name: self._graph.nodes[name] for name in names})]
+        scopes += [{node.name: node for node in body.node_def} for body in bodies]
+        return sum(
+            _is_mark(node, scope)
+            for scope in scopes
+            for node in scope.values()
+            if noise or "Normal" not in node.op
+        )
 
     def _visit(self, node: Any) -> None:
         inputs = self._graph.data_inputs(node)
@@ -219,6 +228,18 @@ def _with_callees(graph: Graph, names: list[str]) -> set[str]:
     return found
 
 
-def _is_mark(node: Any) -> bool:
+def _is_mark(node: Any, scope: Mapping[str, Any]) -> bool:
     training = is_training_batch_norm(node) or node.op in vocabulary.RANDOM_OPS
-    return training or node.op in _MARKS or node.op.startswith(_WRITES)
+    return training or node.op.startswith(_WRITES) or _is_batch_variance(node, scope)
+
+
+def _is_batch_variance(node: Any, scope: Mapping[str, Any]) -> bool:
+    """Whether a node is the mean of squared differences over the batch; layers' own moments are inference."""
+    import tensorflow as tf
+
+    if node.op != "Mean" or len(node.input) < 2:
+        return False
+    squares, axes = (scope.get(reference.partition(":")[0]) for reference in node.input[:2])
+    if squares is None or squares.op != "SquaredDifference" or axes is None or "value" not in axes.attr:
+        return False
+    return 0 in tf.make_ndarray(axes.attr["value"].tensor).reshape(-1).tolist()

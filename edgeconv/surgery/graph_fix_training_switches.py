@@ -110,8 +110,11 @@ def _inference_value(graph: Graph, name: str, references: list[str]) -> tuple[bo
     elif vocabulary.is_training_switch(name) and not _AMOUNT.search(name):
         named = False
     dtype = dtype_name(graph.nodes[name].attr["dtype"].type % 100)
+    # Normal random numbers may be what a switch without a telling name is for: to sample or not.
     marks = {
-        value: Liveness(graph, dict.fromkeys(references, numpy.asarray(value, dtype))).training_marks()
+        value: Liveness(graph, dict.fromkeys(references, numpy.asarray(value, dtype))).training_marks(
+            noise=named is not None
+        )
         for value in (False, True)
     }
     lesser = None if marks[False] == marks[True] else marks[True] < marks[False]

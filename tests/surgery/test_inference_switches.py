@@ -73,6 +73,27 @@ def test_a_flag_that_means_nothing_known_is_left() -> None:
     assert rewritten(built(build, (None, 4)))[1] == []
 
 
+def test_a_flag_that_samples_or_turns_a_layer_norm_on_is_left() -> None:
+    """Both belong to inference; only a name could tell that they do not."""
+
+    def sampling(x: Any) -> Any:
+        switch = v1().placeholder("bool", [], name="draw")
+        drawn = v1().cond(switch, lambda: x + v1().exp(x) * v1().random_normal([4]), lambda: x)
+        return v1().identity(drawn, name="y")
+
+    def normalising(x: Any) -> Any:
+        def layer() -> Any:
+            mean, variance = v1().nn.moments(x, [1], keep_dims=True)
+            return (x - mean) / v1().sqrt(variance + 1e-3)
+
+        switch = v1().placeholder("bool", [], name="normalise")
+        return v1().identity(v1().cond(switch, layer, lambda: x), name="y")
+
+    for flow in (1, 2):
+        assert all(change.warning for change in rewritten(built(sampling, (None, 4), flow=flow))[1])
+        assert rewritten(built(normalising, (None, 4), flow=flow))[1] == []
+
+
 def test_a_name_that_contradicts_what_it_switches_is_left() -> None:
     """Somebody called training what is on in inference: to guess would be wrong half of the time."""
     build = chosen(lambda: v1().placeholder("bool", [], name="is_training"), train_when=False)
