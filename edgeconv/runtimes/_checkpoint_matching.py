@@ -98,10 +98,13 @@ def restored_by_graph(graph_def: Any, restore: str) -> dict[str, Stored]:
     """Variable to stored value, as the restore ops below the node ``restore`` say it.
 
     They are of any age: ``RestoreV2`` gives many values at once, ``Restore`` and ``RestoreSlice`` one each.
+    Where ``restore`` is empty, as for a GraphDef, whose saver nobody knows, all restore ops of the graph
+    count, without what two of them say differently.
     """
     nodes = {node.name: node for node in graph_def.node}
     found: dict[str, Stored] = {}
-    for name in _upstream(nodes, restore):
+    doubted: set[str] = set()
+    for name in _upstream(nodes, restore) if restore else nodes:
         node = nodes[name]
         if node.op not in _ASSIGNS or len(node.input) < 2:
             continue
@@ -114,8 +117,10 @@ def restored_by_graph(graph_def: Any, restore: str) -> dict[str, Stored]:
         slices = _strings(nodes, inputs[2]) if len(inputs) > 2 else None
         if keys is not None and port < len(keys):
             extent = slices[port] if slices is not None and port < len(slices) else ""
-            found[variable] = Stored((keys[port],), extent=extent)
-    return found
+            value = Stored((keys[port],), extent=extent)
+            if found.setdefault(variable, value) != value:
+                doubted.add(variable)
+    return {variable: value for variable, value in found.items() if variable not in doubted}
 
 
 def match(

@@ -125,7 +125,7 @@ class GraphValues:
 
     Args:
         graph_def: the whole graph, with its restore ops if it has any.
-        restore: name of the node that restores everything; empty where there is none.
+        restore: name of the node that restores everything; empty where nobody knows.
         needed: NodeDefs of the variables that inference needs.
         values: the checkpoint.
         rules: of the user.
@@ -148,7 +148,7 @@ class GraphValues:
         self._graph_def = graph_def
         self._values = values
         self._base = base
-        restored = restored_by_graph(graph_def, restore) if restore else {}
+        restored = restored_by_graph(graph_def, restore)
         wanted = [wanted_of(node) for node in needed]
         self.matched: Matched = match(
             wanted, values.known(), restored, rules, where=values.where, kept_values=base is not None

@@ -157,6 +157,20 @@ def test_a_partitioned_variable_is_put_together_from_its_slices(tf: Any, tmp_pat
     )
 
 
+def test_a_graphdef_is_restored_as_the_saver_in_it_says(tf: Any, tmp_path: Path) -> None:
+    """The values are called otherwise in the checkpoint, and only the graph's restore ops know it."""
+    prefix = tmp_path / "model.ckpt"
+
+    def names() -> dict[str, Any]:
+        return {f"v{i}": v for i, v in enumerate(tf.compat.v1.global_variables())}
+
+    expected = save(tf, prefix, lambda: network(tf), names=names, meta=False)
+    graph_def = tf.compat.v1.GraphDef.FromString((tmp_path / "graph.pb").read_bytes())
+    contract = contract_for_graph(graph_def, None, ["probabilities"])
+    value, _ = frozen(prefix, tmp_path, contract=contract, graph=str(tmp_path / "graph.pb"))
+    numpy.testing.assert_allclose(value, expected, atol=1e-6)
+
+
 def test_a_variable_inside_a_loop_is_frozen(tf: Any, tmp_path: Path) -> None:
     def build() -> Any:
         x = tf.compat.v1.placeholder(tf.float32, [None, 4], name="x")
