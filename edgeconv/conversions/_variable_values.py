@@ -24,6 +24,14 @@ def stored_keys(graph_def: Any) -> dict[str, str]:
     """Variable node to the key of its whole value in the checkpoint, as the inlined restore ops say it."""
     nodes = {node.name: node for node in graph_def.node}
     keys: dict[str, str] = {}
+    read: dict[str, list[str] | None] = {}
+
+    def strings(reference: str) -> list[str] | None:
+        # One list names all variables, and is long.
+        if reference not in read:
+            read[reference] = _strings(nodes, reference)
+        return read[reference]
+
     for node in graph_def.node:
         if node.op not in _ASSIGNS or len(node.input) < 2:
             continue
@@ -32,9 +40,9 @@ def stored_keys(graph_def: Any) -> dict[str, str]:
         if source not in nodes or nodes[source].op not in ("RestoreV2", "Restore", "RestoreSlice"):
             continue
         restore = nodes[source]
-        names, slices = _strings(nodes, restore.input[1]), None
+        names, slices = strings(restore.input[1]), None
         if restore.op != "Restore":
-            slices = _strings(nodes, restore.input[2])
+            slices = strings(restore.input[2])
         if names is None or port >= len(names) or (slices is not None and slices[port]):
             continue
         keys[variable] = names[port]

@@ -11,6 +11,7 @@ or branch of TensorFlow 1 ties to itself by a control input, and what is an outp
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from edgeconv.formats.graph_reading import split_reference
@@ -129,11 +130,16 @@ def _computed(graph: Graph, wanted: list[str]) -> dict[str, Any]:
                 and (tensor.shape.num_elements() or 0) * tensor.dtype.size <= _LARGEST
             }
             with tf.compat.v1.Session(graph=running, config=config) as session:
-                for name, tensor in kept.items():
-                    found[name] = numpy.asarray(session.run(tensor))
+                try:
+                    found = dict(zip(kept, session.run(list(kept.values())), strict=True))
+                except tf.errors.OpError:
+                    # One of them cannot be computed, and the others stay computable.
+                    for name, tensor in kept.items():
+                        with contextlib.suppress(tf.errors.OpError):
+                            found[name] = session.run(tensor)
     except (tf.errors.OpError, ValueError, TypeError, KeyError):
-        return found
-    return found
+        return {}
+    return {name: numpy.asarray(value) for name, value in found.items()}
 
 
 def _bytes_behind(graph: Graph, name: str) -> int:

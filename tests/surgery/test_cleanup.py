@@ -254,3 +254,18 @@ def test_a_loop_of_tensorflow_1_is_not_touched() -> None:
     finally:
         tf2.compat.v1.enable_control_flow_v2()
     assert found["Enter"] == 3
+
+
+def test_what_cannot_be_computed_stays_and_the_rest_is_folded() -> None:
+    def build(tf: Any) -> None:
+        x = rows(tf)
+        zero = tf.constant([1, 2, 0])
+        never = tf.cast(tf.raw_ops.Div(x=tf.constant([1, 2, 3]), y=zero), tf.float32, name="never")
+        tf.add(never, x, name="beside")
+        tf.multiply(x, tf.constant(normal(3)) * 2.0, name="y")
+
+    made = graph(build, "y", "beside")
+    tidy(made)
+    found = ops(made)
+    assert found["Div"] == 1
+    assert found["Mul"] == 1
