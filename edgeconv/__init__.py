@@ -66,6 +66,7 @@ def convert(
     tolerance: str | Sequence[str] = (),
     pipeline_config: AnyPath | None = None,
     label_map: AnyPath | None = None,
+    postprocessing: str = "keep",
     checkpoint: AnyPath | None = None,
     graph: AnyPath | None = None,
     map_variable: Sequence[str] = (),
@@ -94,6 +95,7 @@ def convert(
         tolerance: as ``--tolerance`` takes it.
         graph: a file with the graph of a checkpoint that has none beside it.
         map_variable, restore, moving_averages: which values of a checkpoint go where; see ``--map-variable``.
+        postprocessing: ``keep`` or ``cut``, of a detector; see ``--postprocessing``.
         pipeline_config, label_map: what a detector's folder does not hold; see ``--pipeline-config``.
         checkpoint, model_builder: what a checkpoint needs; see ``--model-builder``.
         custom_objects, config, keras_backend: what a Keras file may need; see ``--custom-objects``.
@@ -131,6 +133,7 @@ def convert(
             tolerance=(tolerance,) if isinstance(tolerance, str) else tuple(tolerance),
             pipeline_config=_path(pipeline_config),
             label_map=_path(label_map),
+            postprocessing=postprocessing,
             checkpoint=_path(checkpoint),
             graph=_path(graph),
             map_variable=tuple(map_variable),

@@ -45,6 +45,12 @@ from edgeconv.cli.options import PATH, common, example, print_json
 @click.option(
     "--pipeline-config", type=PATH, help="pipeline.config of a detector.  [the one beside the model]"
 )
+@click.option(
+    "--postprocessing",
+    type=click.Choice(["keep", "cut"]),
+    default="keep",
+    help="A detector's suppression of boxes: in the artifacts, or beside them in NumPy.  [keep]",
+)
 @click.option("--label-map", type=PATH, help="Names of a detector's classes (.pbtxt, or one a line).")
 @click.option("--checkpoint", type=PATH, help="Checkpoint with the weights of MODEL.")
 @click.option("--graph", type=PATH, help="File with the graph of MODEL, a checkpoint without '.meta'.")
@@ -100,6 +106,7 @@ def command(
     model_builder: str | None,
     pipeline_config: Path | None,
     label_map: Path | None,
+    postprocessing: str,
     checkpoint: Path | None,
     graph: Path | None,
     map_variable: tuple[str, ...],
@@ -139,6 +146,7 @@ def command(
         tolerance=tolerance,
         pipeline_config=pipeline_config,
         label_map=label_map,
+        postprocessing=postprocessing,
         checkpoint=checkpoint,
         graph=graph,
         map_variable=map_variable,

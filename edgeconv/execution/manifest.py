@@ -120,6 +120,15 @@ class FrontEndRecord(_Model):
     gate: GateRecord
 
 
+class BackEndRecord(_Model):
+    """A detector's post-processing that was cut off, as a NumPy function; paths as in an artifact."""
+
+    path: str = Field(description="Python file with the function back_end(inputs)")
+    sha256: str | None = Field(default=None, description="of the Python file")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="thresholds and names in it")
+    gate: GateRecord
+
+
 class Manifest(_Model):
     """The whole file."""
 
@@ -128,6 +137,7 @@ class Manifest(_Model):
     tools: dict[str, str | None] = Field(default_factory=dict)
     host: dict[str, Any] = Field(default_factory=dict)
     front_end: FrontEndRecord | None = Field(default=None, description="what runs before all artifacts")
+    back_end: BackEndRecord | None = Field(default=None, description="what runs behind all artifacts")
     artifacts: list[ArtifactRecord] = Field(default_factory=list)
     failures: list[FailureRecord] = Field(default_factory=list)
 
@@ -145,6 +155,7 @@ class Manifest(_Model):
             not any(f.superseded_by is None for f in self.failures)
             and all(a.gate.verdict == "pass" for a in self.artifacts)
             and not (self.front_end is not None and self.front_end.gate.verdict == "fail")
+            and (self.back_end is None or self.back_end.gate.verdict == "pass")
         )
 
     def to_json(self) -> dict[str, Any]:

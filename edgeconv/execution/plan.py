@@ -105,6 +105,19 @@ class FrontEndPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class BackEndPlan:
+    """A detector's post-processing that is cut off and supplied beside.
+
+    Attributes:
+        parameters: of the module that is written.
+        whole: the contract of the source with what is at the cut and the detections.
+    """
+
+    parameters: Mapping[str, Any]
+    whole: Contract | None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All that a run needs to know.
 
@@ -116,6 +129,7 @@ class Plan:
         option_sha256: option to the hash of what its value points at (a builder's code, a checkpoint).
         probes: makes the inputs of the gates, once a contract is known.
         calibration: gives the calibration set for a contract; ``None`` never.
+        back_end: what is cut off at the end; ``None`` where nothing is.
         notes: what was read beside the source and decided from it, for a person.
         observe_early: run the source beside the first conversion. Not where it looks like a training
             graph: what its reference has to be is only known when it has been converted.
@@ -131,4 +145,5 @@ class Plan:
     calibration: Callable[[Contract], InputSet]
     observe_early: bool = True
     front_end: FrontEndPlan | None = None
+    back_end: BackEndPlan | None = None
     notes: tuple[str, ...] = ()

@@ -20,6 +20,7 @@ from edgeconv.execution.run import Run
 from edgeconv.execution.workers import WorkerPool
 from edgeconv.formats.base import Artifact
 from edgeconv.formats.registry import identify, sha256_of
+from edgeconv.recipe.back_ends import cut_off, supply
 from edgeconv.recipe.completion import completed, in_roles, kind_of
 from edgeconv.recipe.contracts import describe_source, require_ranks, source_contract
 from edgeconv.recipe.detection import looked_at
@@ -49,13 +50,14 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
     Raises:
         UsageError: the model, a name, a shape or a target is wrong.
     """
-    request = in_roles(request)
+    request, back_end = in_roles(request), None
     part = identify(request.model)
     if request.graph is not None:
         description, contract, kind = completed(request)
     else:
         description = describe_source(part, request.model, tags=request.tags, signature=request.signature)
         kind = kind_of(request, description)
+        request, back_end = cut_off(request, part, description)
         contract = source_contract(
             part,
             description,
@@ -98,6 +100,7 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
         else FrontEndPlan(
             begins.front_end, begins.rest, inputs.before_front_end, model_name(request.model)
         ),
+        back_end=back_end,
         notes=detector.notes,
         observe_early=not {finding.code for finding in description.findings} & OF_TRAINING,
     )
@@ -124,7 +127,8 @@ def convert(request: ConversionRequest, listener: Listener) -> tuple[Manifest, P
                     pool.warm(worker_modules(runtime_for(part.name).preload))
                 plan = await asyncio.to_thread(make_plan, request, cache.inputs)
                 publisher = Publisher(folder, name, plan)
-                return await _carry_out(plan, publisher, cache, pool, listener)
+                manifest = await _carry_out(plan, publisher, cache, pool, listener)
+                return await supply(plan, folder, name, pool, manifest)
 
         return run_in_own_loop(work), folder
 
@@ -135,6 +139,7 @@ def exit_code(manifest: Manifest) -> ExitCode:
     if any(failure.artifact not in made for failure in manifest.failures):
         return ExitCode.CONVERSION_FAILED
     wrong = manifest.front_end is not None and manifest.front_end.gate.verdict == "fail"
+    wrong = wrong or (manifest.back_end is not None and manifest.back_end.gate.verdict != "pass")
     if wrong or any(a.gate.verdict != "pass" for a in manifest.artifacts):
         return ExitCode.VERDICT_FAILED
     return ExitCode.OK

@@ -46,7 +46,7 @@ def looked_at(
         UnavailableError: a training checkpoint needs the side environment, and it is not here.
     """
     trained = description.format == "checkpoint" and kind == "tf2-object" and request.model_builder is None
-    pipeline = _pipeline(request, description, trained)
+    pipeline = pipeline_for(request, description, trained)
     if pipeline is None:
         return Detector(contract, kind)
     if trained:
@@ -60,7 +60,19 @@ def looked_at(
     return Detector(meaning.contract, kind, notes=meaning.notes)
 
 
-def _pipeline(request: ConversionRequest, description: Description, trained: bool) -> Pipeline | None:
+def pipeline_for(
+    request: ConversionRequest, description: Description, trained: bool = False
+) -> Pipeline | None:
+    """The configuration that the user named, or the one beside a detector; ``None`` where there is none.
+
+    Args:
+        request: what was asked for.
+        description: of the model; one that is no detector gets none that nobody named.
+        trained: whether it is a training checkpoint, which says nothing of being a detector.
+
+    Raises:
+        InvalidModelError: it cannot be read.
+    """
     if request.pipeline_config is not None:
         return read_pipeline(request.pipeline_config)
     detects = any(finding.code == "object-detection" for finding in description.findings)

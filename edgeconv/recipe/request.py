@@ -49,6 +49,7 @@ class ConversionRequest:
         restore: regular expressions; only variables that one matches are taken from the checkpoint.
         moving_averages: whether the moving averages of a checkpoint take the place of the variables.
         pipeline_config: ``pipeline.config`` of a detector; where ``None``, the one beside the model.
+        postprocessing: ``keep``, or ``cut`` to end a detector in front of it and have it beside the artifacts.
         label_map: file with the names of classes; where ``None``, the one beside the ``pipeline.config``.
         model_builder: ``MODULE:FUNCTION`` that builds the model of a checkpoint or of weights alone.
         custom_objects: module or ``FILE.py`` with the custom layers and functions of a Keras model.
@@ -76,6 +77,7 @@ class ConversionRequest:
     moving_averages: bool = False
     pipeline_config: Path | None = None
     label_map: Path | None = None
+    postprocessing: str = "keep"
     model_builder: str | None = None
     keep_weights: bool = False
     custom_objects: str | None = None
