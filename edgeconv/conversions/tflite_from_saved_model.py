@@ -142,7 +142,7 @@ CONVERSION = (
         cost=12.0,
         preload=("tensorflow",),
         tools=("tensorflow",),
-        options=("signature", "tags", "trust"),
+        options=("signature", "tags", "trust", "checkpoint"),
         needs_calibration=("int8", "int16x8"),
     ),
 )
