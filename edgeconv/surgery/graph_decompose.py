@@ -97,6 +97,7 @@ def _replace(graph: Graph, emitter: Emitter, node: Any, how: Decomposition) -> N
             for r in reader.input
             if split_reference(r)[0] == node.name
         }
+        read |= {split_reference(r)[1] or 0 for r in graph.outputs if split_reference(r)[0] == node.name}
         outputs = how({**_attributes(node), "read": read}, inputs)
         ends = [tf.identity(output, name=f"output_{port}") for port, output in enumerate(outputs)]
     types = output_types(node)

@@ -203,6 +203,19 @@ def roll(attributes: _Attributes, inputs: _Tensors) -> _Tensors:
     return [x]
 
 
+def reverse_sequence(attributes: _Attributes, inputs: _Tensors) -> _Tensors:
+    """With the axes moved to where ONNX Runtime takes them: time first, batch second."""
+    import tensorflow as tf
+
+    x, lengths = inputs
+    time, batch = attributes["seq_dim"], attributes["batch_dim"]
+    if x.shape.rank is None or {time, batch} == {0, 1}:
+        raise NotHere("a usual layout")
+    there = [time, batch, *(axis for axis in range(x.shape.rank) if axis not in (time, batch))]
+    moved = tf.reverse_sequence(tf.transpose(x, there), lengths, seq_axis=0, batch_axis=1)
+    return [tf.transpose(moved, [there.index(axis) for axis in range(x.shape.rank)])]
+
+
 def bucketize(attributes: _Attributes, inputs: _Tensors) -> _Tensors:
     """How many boundaries are not larger."""
     import numpy
@@ -220,9 +233,14 @@ def matrix_diag_part(attributes: _Attributes, inputs: _Tensors) -> _Tensors:
     x = inputs[0]
     if len(inputs) > 1 and numpy.any(value_of(inputs[1]) != 0):
         raise NotHere("another diagonal than the main one")
-    if x.shape.rank is None or None in x.shape[-2:].as_list() or x.shape[:-2].as_list().count(None) > 1:
-        raise NotHere("an unknown shape")
+    if x.shape.rank is None:
+        raise NotHere("an unknown rank")
     rows, columns = x.shape[-2:].as_list()
+    if rows is None or columns is None or x.shape[:-2].as_list().count(None) > 1:
+        sizes = tf.shape(x)
+        rows, columns = sizes[-2], sizes[-1]
+        flat = tf.reshape(x, tf.concat([sizes[:-2], [rows * columns]], 0))
+        return [tf.gather(flat, tf.range(tf.minimum(rows, columns)) * (columns + 1), axis=-1)]
     where = numpy.arange(min(rows, columns)) * (columns + 1)
     flat = tf.reshape(x, [*_open(x.shape[:-2]), rows * columns])
     return [tf.gather(flat, where.astype(numpy.int32), axis=-1)]
@@ -359,6 +377,7 @@ ONNX: dict[str, Decomposition] = EVERYWHERE | {
     "MatrixSetDiagV3": matrix_set_diag,
     "NonMaxSuppression": non_max_suppression,
     "ParallelDynamicStitch": dynamic_stitch,
+    "ReverseSequence": reverse_sequence,
     "Roll": roll,
     "SpaceToBatch": TFLITE["SpaceToBatch"],
     "SparseToDense": sparse_to_dense,
