@@ -72,7 +72,8 @@ class Conversion:
         options: names of the user's options that decide the outcome; part of the cache key.
         needs_calibration: precisions that need samples.
         source_kinds: which kinds of the source format it takes, as the description's ``metadata['kind']``
-            has them (a checkpoint of TensorFlow 1 has a graph, one of TensorFlow 2 a builder); empty for all.
+            has them (a checkpoint of TensorFlow 1 has a graph, one of TensorFlow 2 a builder), or ``built``
+            where a builder was named for a checkpoint by names; empty for all.
     """
 
     name: str

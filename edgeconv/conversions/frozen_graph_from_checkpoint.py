@@ -25,10 +25,11 @@ def convert(job: ConversionJob) -> ConversionResult:
     """
     path = str(job.source.path)
     trained = trained_graph(job.source.path, job.source.contract, job.options)
-    values = trained.values(job.options)
     meta_graph = type(trained.meta_graph)()
     meta_graph.CopyFrom(trained.meta_graph)
     frozen = freeze(meta_graph, trained.contract, path, job.options)
+    # Inference may need other variables than the graph as it was: moving statistics, for one.
+    values = trained.values(job.options, frozen.variables)
     keep = bool(job.options.get("keep_weights"))
     result = write_frozen(frozen, values, job.destination, path, keep_weights=keep)
     return replace(result, notes=(*trained.notes, *values.notes, *result.notes))
@@ -53,5 +54,5 @@ CONVERSION = Conversion(
         "tags",
         "trust",
     ),
-    source_kinds=("tf1-v1", "tf1-v2"),
+    source_kinds=("tf1-v1", "tf1-v2", "built"),
 )

@@ -28,5 +28,5 @@ CONVERSION = Conversion(
     preload=("tensorflow", "keras"),
     tools=("tensorflow", "keras", "tf_keras"),
     options=("model_builder", "signature", "config", "custom_objects", "trust"),
-    source_kinds=("tf2-object",),
+    source_kinds=("tf2-object", "built"),
 )

@@ -40,7 +40,12 @@ def pipeline_ends(
 
 
 def completed(view: GraphView, spec: TensorSpec, name: str, port: int) -> TensorSpec:
-    """The spec of an input; if it has no shape, with what queue or iterator state or its consumers demand."""
+    """The spec of an input; if it has no shape, with what queue or iterator state or its consumers demand.
+
+    How many a queue gives at once was decided for training, and leaves the size of a batch open.
+    """
+    if spec.shape and view.nodes[name].op in _BATCHES:
+        return dataclasses.replace(spec, shape=(None, *spec.shape[1:]))
     if spec.shape is not None:
         return spec
     stated = _stated(view, name, port) if view.nodes[name].op in PIPELINE_OPS else None

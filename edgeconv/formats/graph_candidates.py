@@ -223,7 +223,7 @@ def _resolve(view: GraphView, text: str, flag: str) -> tuple[str, int]:
             f"the graph has no node '{name}'",
             where=flag,
             why=f"nearest names: {', '.join(nearest)}" if nearest else f"it has {len(view.nodes)} nodes",
-            hint=f"try {flag} {nearest[0]}" if nearest else "list the candidates with 'edgeconv inspect'",
+            hint=f"try {flag} {nearest[0]}" if nearest else _likely(view, flag),
         )
     count = view.exact_output_count(name)
     if count is not None and port >= count:
@@ -242,6 +242,14 @@ def _nearest(view: GraphView, name: str) -> list[str]:
     containing = [n for n in view.nodes if lowered in n.lower()]
     close = difflib.get_close_matches(name, list(view.nodes)[:20000], n=3, cutoff=0.6)
     return list(dict.fromkeys([*close, *same_leaf[:3], *containing[:3]]))[:5]
+
+
+def _likely(view: GraphView, flag: str) -> str:
+    """What may have been meant where no name is like the one given."""
+    candidates = candidate_inputs(view.graph_def) if flag == "--inputs" else candidate_outputs(view.graph_def)
+    names = [c.tensor.name for c in candidates if c.score >= RIVAL_SCORE][:_SHOWN]
+    rest = "list the candidates with 'edgeconv inspect'"
+    return f"likely is {flag} {' or '.join(names)}; {rest}" if names else rest
 
 
 def _split(text: str) -> tuple[str, int]:

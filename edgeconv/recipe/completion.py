@@ -104,7 +104,7 @@ def kind_of(request: ConversionRequest, description: Description) -> str | None:
     if description.format != "checkpoint" or kind == "tf2-object":
         return kind
     if request.model_builder is not None:
-        return None  # what the builder builds decides: a graph, or a Keras model
+        return "built"  # what the builder builds decides: a graph, or a Keras model
     if description.metadata.get("graph") is None and not _inside_saved_model(description):
         raise no_graph(Path(description.path))
     return kind

@@ -79,6 +79,12 @@ class TrainedGraph:
         )
 
 
+_OLD_CODE = (
+    "code for TensorFlow 1 runs with 'import tensorflow.compat.v1 as tf'; tf.contrib.slim is the package "
+    "tf_slim now, the rest of tf.contrib is gone; with the checkpoint's .meta no code is needed at all"
+)
+
+
 def trained_graph(path: Path, contract: Contract | None, options: Mapping[str, Any]) -> TrainedGraph:
     """The graph for the checkpoint at ``path``.
 
@@ -199,7 +205,9 @@ def _built(text: str, checkpoint: Path, contract: Contract | None) -> TrainedGra
         raise UsageError(
             f"the model builder '{text}' failed in a graph of TensorFlow 1",
             why=f"{type(error).__name__}: {error}",
-            hint="let it build the graph with tf.compat.v1 and return its outputs, or (inputs, outputs)",
+            hint=_OLD_CODE
+            if isinstance(error, (AttributeError, ImportError))
+            else "let it build the graph with tf.compat.v1 and return its outputs, or (inputs, outputs)",
         ) from error
     inputs, outputs = _ends(result, graph, text)
     with graph.as_default():

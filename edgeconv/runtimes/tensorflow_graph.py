@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +52,13 @@ class TensorFlowGraphRuntime:
         graph_def = _needed(graph_def, contract, reference)
         refuse_untrusted(all_nodes(graph_def), str(path), options or {})
         config = session_config(threads, all_nodes(graph_def))
-        graph = tf.Graph()
         try:
-            with graph.as_default():
-                tf.graph_util.import_graph_def(graph_def, name="")
+            try:
+                graph = _imported(graph_def)
+            except ValueError:
+                # Frozen with the updates of a training step, which take variables: what they would update
+                # is constant now, so that waiting for them has no effect.
+                graph = _imported(_without_control(graph_def, contract))
             # The session gets its own copy; this one would only take memory.
             graph_def.Clear()
             inputs, outputs = bound(graph, contract)
@@ -71,6 +74,34 @@ class TensorFlowGraphRuntime:
         if reference is not None:
             return reference.session(session, inputs, outputs, str(path))
         return GraphSession(session, inputs, outputs, str(path))
+
+
+def _imported(graph_def: Any) -> Any:
+    import tensorflow as tf
+
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.graph_util.import_graph_def(graph_def, name="")
+    return graph
+
+
+def _without_control(graph_def: Any, contract: Contract) -> Any:
+    """The graph that the outputs take their data from; what is only waited for is left out."""
+    bare = type(graph_def)()
+    bare.CopyFrom(graph_def)
+    _keep_inputs(bare, lambda source, port: port is not None)
+    needed = reachable(bare, [split_reference(spec.inner_name)[0] for spec in contract.outputs])
+    bare.CopyFrom(graph_def)
+    # Constants in a loop stand in its frame by waiting for a tensor of it, which is needed anyhow.
+    _keep_inputs(bare, lambda source, port: port is not None or source in needed)
+    return _needed(bare, contract, None)
+
+
+def _keep_inputs(graph_def: Any, wanted: Callable[[str, int | None], bool]) -> None:
+    for node in graph_def.node:
+        kept = [reference for reference in node.input if wanted(*split_reference(reference))]
+        del node.input[:]
+        node.input.extend(kept)
 
 
 def _needed(graph_def: Any, contract: Contract, reference: Reference | None) -> Any:
