@@ -245,6 +245,12 @@ def _module(
         graph.become(node, "Placeholder", ())
         node.attr["dtype"].type = dtype
         node.attr["shape"].shape.CopyFrom(shape)
+    # What is fed is there at once; an edge that waits for it would keep the placeholder that it replaces.
+    replaced = {f"^{split_reference(spec.inner_name)[0]}" for spec in contract.inputs}
+    replaced |= {f"^{name}" for name in made}
+    for node in graph.graph_def.node:
+        if replaced & set(node.input):
+            graph.set_inputs(node, [reference for reference in node.input if reference not in replaced])
     fetched = [full(spec.inner_name) for spec in contract.outputs]
     signature = [
         tf.TensorSpec(spec.shape, tf.as_dtype(spec.dtype), name=identifier(spec.name))

@@ -96,7 +96,7 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
         probes=inputs.probes,
         calibration=inputs.calibration,
         front_end=None
-        if begins is None
+        if begins is None or not begins.cuts
         else FrontEndPlan(
             begins.front_end, begins.rest, inputs.before_front_end, model_name(request.model)
         ),

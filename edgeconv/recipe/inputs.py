@@ -58,7 +58,7 @@ class InputMaker:
             UsageError: a file cannot be read, does not fit the model, or holds NaN.
         """
         self.probes(contract)
-        if self._front_end is not None:
+        if self._front_end is not None and self._front_end.cuts:
             self.before_front_end()
         elif self._request.calibration is not None:
             self.calibration(contract)
@@ -68,7 +68,8 @@ class InputMaker:
         request = self._request
         if self._probes is None or self._probes[0] != contract:
             # With a front end samples for calibration may be what goes in behind it: no inputs of gates.
-            calibration = request.calibration if self._front_end is None else None
+            cuts = self._front_end is not None and self._front_end.cuts
+            calibration = None if cuts else request.calibration
             strings = self._front_end.makers if self._front_end is not None else None
             made = probes_for(
                 contract, request.data, calibration, request.seed, self._folder, strings=strings

@@ -86,6 +86,21 @@ def test_a_variable_without_a_gradient_is_named(tmp_path: Path) -> None:
     assert (seen["moved"], seen["without_gradient"]) == (["behind"], ["before"])
 
 
+def test_a_node_that_waits_for_an_input_does_not_keep_its_placeholder(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    graph = tf.Graph()
+    with graph.as_default():
+        row = tf.compat.v1.placeholder(tf.int32, [None], "row")
+        with tf.control_dependencies([row]):
+            axis = tf.constant(0, name="axis")
+        tf.gather(tf.constant(np.eye(4, dtype="f"), name="table"), row, axis=axis, name="y")
+    (tmp_path / "g.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    made(tmp_path / "g.pb", tmp_path / "thawed")
+    loaded = tf.saved_model.load(str(tmp_path / "thawed"))
+    np.testing.assert_array_equal(loaded(tf.constant([2]))["y"], np.eye(4)[[2]])
+
+
 @pytest.mark.parametrize(
     ("pattern", "hits"),
     [("a/*", ["a/kernel", "a/bias"]), ("a", ["a/kernel", "a/bias"]), ("kernel$", ["a/kernel", "b/kernel"])],
