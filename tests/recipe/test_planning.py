@@ -49,6 +49,24 @@ def test_quantization_starts_from_the_fp32_flatbuffer_and_falls_back_to_tensorfl
     assert nodes["tflite.int8"].attempts[0].calibrated
 
 
+def test_everything_of_a_graph_that_is_given_starts_from_the_inference_graph_made_of_it() -> None:
+    nodes = plan("frozen_graph", "tflite.fp32", "onnx.fp32", "frozen_graph.fp32")
+    again = "frozen_graph_from_frozen_graph"
+    assert way(nodes, "frozen_graph.fp32") == [again]
+    assert way(nodes, "tflite.fp32") == [again, "tflite_from_frozen_graph"]
+    from_source = [a.conversion for node in nodes.values() for a in node.attempts if a.source == SOURCE]
+    assert from_source == [again]
+    assert "frozen_graph.fp32" in [t.id for t in default_targets(("frozen_graph", "fp32"))]
+
+
+def test_a_graph_that_was_made_is_not_made_again() -> None:
+    for source in ("saved_model", "keras"):
+        nodes = plan(source, "tflite.fp32", "onnx.fp32")
+        assert not any(
+            a.conversion == "frozen_graph_from_frozen_graph" for node in nodes.values() for a in node.attempts
+        )
+
+
 def test_shared_steps_are_one_node() -> None:
     nodes = plan("saved_model", "tflite.int8", "tflite.fp16", "onnx.int8", "ort.fp32")
     made = "frozen_graph.fp32 tflite.fp32 tflite.int8 tflite.fp16 onnx.fp32 onnx.int8 ort.fp32"
