@@ -115,9 +115,15 @@ def targets(case: Case) -> list[str]:
     return wanted + [to for to in QUANTIZED if case.quantized and not to.startswith(f"{kind}:")]
 
 
+_FILES = ("--data", "--calibration", "--checkpoint")
+
+
 def _said(case: Case) -> list[str]:
-    """What a person said, with data files found inside the corpus."""
-    return [str(CORPUS / text) if text.endswith(".npz") else text for text in case.said]
+    """What a person said, with files found inside the corpus."""
+    flags = ("", *case.said)
+    return [
+        str(CORPUS / text) if flag in _FILES else text for flag, text in zip(flags, case.said, strict=False)
+    ]
 
 
 async def _by_command(case: Case, folder: Path) -> dict[str, Any]:
@@ -168,13 +174,14 @@ def _request(case: Case, folder: Path) -> Any:
     def names(flag: str) -> tuple[str, ...]:
         return tuple(name for text in values.get(flag, []) for name in text.split(","))
 
-    files = {flag: Path(values[flag][0]) for flag in ("--data", "--calibration") if flag in values}
+    files = {flag: Path(values[flag][0]) for flag in _FILES if flag in values}
     return ConversionRequest(
         CORPUS / case.model,
         folder,
         parse_targets(targets(case)),
         data=files.get("--data"),
         calibration=files.get("--calibration"),
+        checkpoint=files.get("--checkpoint"),
         shapes=parse_shapes(values.get("--shape", [])),
         inputs=names("--inputs"),
         outputs=names("--outputs"),

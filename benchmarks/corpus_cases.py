@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,16 @@ SAID: dict[str, tuple[str, ...]] = {
     ),
     "sm-tf-rust/regression_savedmodel": ("--signature", "w"),
     "mlnet-ragged-small/model_primitive_input_test": ("--shape", "input1=", "--shape", "input2="),
-    "ckpt1-mediapipe-v1/testdata/tf_graph_def.pb": ("--outputs", "multiplied"),
+    "ckpt1-mediapipe-v1/testdata/tf_graph_def.pb": (
+        *("--outputs", "multiplied"),
+        *("--checkpoint", "ckpt1-mediapipe-v1/testdata/model.chkpt-0"),
+    ),
+    "ckpt1-mediapipe-v1/testdata/model.chkpt-0": ("--outputs", "multiplied"),
+    "ckpt1-har-v1format/HAR_v4_3/model.ckpt": ("--outputs", "add_4"),
+    "ckpt1-har-v1format/models/model.ckpt": ("--outputs", "add_3"),
+    "ckpt1-session-bundle/bad_half_plus_two/00000123/export": ("--shape", "Placeholder=2"),
+    "ckpt1-session-bundle/half_plus_two/00000123": ("--signature", "predict"),
+    "fz-t2onnx-tests/models/regression/checkpoint/model": ("--outputs", "pred", "--shape", "X="),
     "fz-kws-armmcu/DS_CNN_L.pb": ("--shape", "wav_data=", "--data", "golden/kws-DS_CNN_S.npz"),
     "sm-analytics-zoo/tfnet_string/frozen_inference_graph.pb": ("--shape", "Placeholder=1"),
 }
@@ -166,7 +175,9 @@ def _with_known(case: Case, known: Mapping[str, Any]) -> Case:
     for name, entry in known.items():
         file = entry["file"].removesuffix(".meta")
         if file == case.model and not name.endswith("-core"):
-            outputs = () if not entry["outputs"] or _is_folder(case) else _outputs(case, entry["outputs"])
+            outputs: tuple[str, ...] = ()
+            if entry["outputs"] and not _holds_signatures(case):
+                outputs = ("--outputs", ",".join(entry["outputs"]))
             data: tuple[str, ...] = ()
             if name.startswith("kws-"):
                 data = ("--shape", "wav_data=", "--data", entry["golden"])
@@ -181,13 +192,9 @@ def _with_known(case: Case, known: Mapping[str, Any]) -> Case:
     return Case(case.model, case.said, case.part, _INT8.search(case.name) is not None)
 
 
-def _is_folder(case: Case) -> bool:
-    return "." not in Path(case.model).name
-
-
-def _outputs(case: Case, names: Sequence[str]) -> tuple[str, ...]:
-    checkpoint = case.model.endswith((".ckpt", "export", "model_small"))
-    return () if checkpoint else ("--outputs", ",".join(names))
+def _holds_signatures(case: Case) -> bool:
+    """Whether it is the folder of a SavedModel, which says its outputs; a checkpoint's prefix is not."""
+    return "." not in Path(case.model).name and not case.model.startswith("ckpt1-")
 
 
 def _cut_speech_models(corpus: Path, known: Mapping[str, Any]) -> list[Case]:
