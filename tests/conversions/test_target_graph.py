@@ -1,0 +1,118 @@
+"""A graph is rewritten for the target that refuses it, and what comes out gives the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeconv.conversions import onnx_from_frozen_graph, tflite_from_frozen_graph
+from edgeconv.conversions.base import ConversionJob, ConversionResult
+from edgeconv.formats.base import Artifact, Contract, TensorSpec
+from edgeconv.runtimes import litert, onnxruntime
+
+TARGETS: dict[str, Any] = {
+    "tflite": (tflite_from_frozen_graph.convert, litert.RUNTIME),
+    "onnx": (onnx_from_frozen_graph.convert, onnxruntime.RUNTIME),
+}
+
+
+def save(file: Path, build: Callable[[Any], None]) -> Path:
+    """A GraphDef of TensorFlow 1 that ``build`` makes."""
+    import tensorflow as tf
+
+    tf.compat.v1.disable_control_flow_v2()
+    try:
+        with tf.Graph().as_default() as graph:
+            build(tf)
+    finally:
+        tf.compat.v1.enable_control_flow_v2()
+    file.write_bytes(graph.as_graph_def().SerializeToString())
+    return file
+
+
+def made(target: str, graph: Path, tmp_path: Path, contract: Contract, **inputs: Any) -> tuple[Any, Any]:
+    """Notes, and the outputs of the artifact on the inputs."""
+    convert, runtime = TARGETS[target]
+    file = tmp_path / f"model.{target}"
+    scratch = tmp_path / "scratch"
+    scratch.mkdir(exist_ok=True)
+    artifact = Artifact(graph, "frozen_graph", "fp32", "", contract)
+    result: ConversionResult = convert(ConversionJob(artifact, file, "fp32", scratch))
+    with runtime.open(file, result.contract) as session:
+        return result.notes, session.infer(inputs)
+
+
+def spec(name: str, *shape: int | None, dtype: str = "float32") -> TensorSpec:
+    return TensorSpec(name, dtype, shape, f"{name}:0")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_map_over_an_open_batch_takes_any_batch(tmp_path: Path, target: str) -> None:
+    """As the network of a tracker has it: bytes, whose channels are reversed one image at a time."""
+
+    def build(tf: Any) -> None:
+        x = tf.compat.v1.placeholder(tf.uint8, [None, 6, 4, 3], "x")
+        mapped = tf.map_fn(lambda image: tf.cast(image[:, :, ::-1], tf.float32), x, dtype=tf.float32)
+        tf.identity(tf.reduce_sum(mapped, [1, 2]), name="y")
+
+    contract = Contract((spec("x", None, 6, 4, 3, dtype="uint8"),), (spec("y", None, 3),))
+    images = np.random.default_rng(0).integers(0, 255, (5, 6, 4, 3)).astype("uint8")
+    notes, found = made(target, save(tmp_path / "g.pb", build), tmp_path, contract, x=images)
+    assert any("is a map" in note for note in notes)
+    np.testing.assert_allclose(found["y"], images[..., ::-1].astype("float32").sum((1, 2)), rtol=1e-6)
+
+
+def test_a_loop_over_an_open_batch_that_is_no_map_is_done_for_one(tmp_path: Path) -> None:
+    def build(tf: Any) -> None:
+        x = tf.compat.v1.placeholder(tf.float32, [None, 3], "x")
+        tf.identity(tf.scan(lambda total, each: total + each, x, initializer=tf.ones([3])), name="y")
+
+    contract = Contract((spec("x", None, 3),), (spec("y", None, 3),))
+    data = np.random.default_rng(0).normal(size=(1, 3)).astype("float32")
+    notes, found = made("tflite", save(tmp_path / "g.pb", build), tmp_path, contract, x=data)
+    assert any("pinned to 1" in note for note in notes)
+    np.testing.assert_allclose(found["y"], data + 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    "op",
+    [
+        lambda tf, x: tf.raw_ops.ResizeBicubic(images=x, size=[3, 9]),
+        lambda tf, x: tf.raw_ops.ResizeArea(images=x, size=[3, 9]),
+        lambda tf, x: tf.raw_ops.BiasAddV1(value=x, bias=[1.0, 2.0, 3.0]),
+        lambda tf, x: tf.raw_ops.AdjustSaturation(images=x, scale=1.3),
+        lambda tf, x: tf.raw_ops.RGBToHSV(images=x),
+        lambda tf, x: tf.raw_ops.EuclideanNorm(input=x, axis=[3]),
+        lambda tf, x: tf.raw_ops.Roll(input=x, shift=[2], axis=[1]),
+        lambda tf, x: tf.raw_ops.Erf(x=x),
+    ],
+    ids=["bicubic", "area", "bias", "saturation", "hsv", "norm", "roll", "erf"],
+)
+def test_ops_that_the_target_lacks_or_its_converter_gets_wrong(
+    tmp_path: Path, target: str, op: Callable[[Any, Any], Any]
+) -> None:
+    import tensorflow as tf
+
+    def build(tf: Any) -> None:
+        tf.identity(op(tf, tf.compat.v1.placeholder(tf.float32, [2, 6, 4, 3], "x")), name="y")
+
+    data = np.random.default_rng(0).uniform(size=(2, 6, 4, 3)).astype("float32")
+    expected = op(tf, tf.constant(data)).numpy()
+    contract = Contract((spec("x", 2, 6, 4, 3),), (spec("y", *expected.shape),))
+    _, found = made(target, save(tmp_path / "g.pb", build), tmp_path, contract, x=data)
+    np.testing.assert_allclose(found["y"], expected, atol=2e-6)
+
+
+@pytest.mark.corpus
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_network_that_hears_words_gives_its_known_answer(tmp_path: Path, corpus: Path, target: str) -> None:
+    golden = np.load(corpus / "golden" / "kws-GRU_S-core.npz")
+    contract = Contract((spec("Mfcc", 1, 25, 10),), (spec("labels_softmax", 1, 12),))
+    graph = corpus / "fz-kws-armmcu" / "GRU_S.pb"
+    _, found = made(target, graph, tmp_path, contract, Mfcc=golden["in__Mfcc:0"])
+    np.testing.assert_allclose(found["labels_softmax"], golden["out__labels_softmax:0"], atol=1e-5)
