@@ -57,7 +57,7 @@ def test_the_training_checkpoint_becomes_the_same_inference_network(
     for suffix in ("tflite", "onnx"):
         # The training graph reads what the reader of its queue has turned around already.
         turned = network.images[..., ::-1]
-        made = features(tmp_path / "out" / f"model.ckpt-68577.fp32.{suffix}", QUEUE, turned)
+        made = features(tmp_path / "out" / f"model.fp32.{suffix}", QUEUE, turned)
         np.testing.assert_allclose(made, network.features, atol=1e-5)
 
 
