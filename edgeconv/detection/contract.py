@@ -32,7 +32,12 @@ def image_input(contract: Contract) -> TensorSpec | None:
 
 
 def with_meaning(
-    contract: Contract, pipeline: Pipeline, label_map: Path | None = None, *, shape: Shape | None = None
+    contract: Contract,
+    pipeline: Pipeline,
+    label_map: Path | None = None,
+    *,
+    shape: Shape | None = None,
+    pin: bool = True,
 ) -> Meaning:
     """The contract with layout, normalisation, labels and the size of images.
 
@@ -45,6 +50,7 @@ def with_meaning(
         label_map: a file of labels; where ``None``, the one that the configuration names, if a file of that
             name lies beside the configuration.
         shape: what the user pinned the image to, which counts more than the resizer.
+        pin: whether an open size is pinned to the resizer's at all.
 
     Raises:
         UsageError: ``shape`` does not fit the input.
@@ -74,7 +80,7 @@ def with_meaning(
             )
         return Meaning(_pinned(contract, image, shape), tuple(notes))
     size = pipeline.resizer.size if pipeline.resizer is not None else None
-    if size is not None and None in image.shape[1:3]:
+    if pin and size is not None and None in image.shape[1:3]:
         fixed = (1, *size, image.shape[3] or 3)
         if image.shape[0] in (None, 1):
             contract = _pinned(contract, image, fixed)

@@ -54,8 +54,10 @@ def looked_at(
     if contract is None:
         return Detector(contract, kind)
     image = next((s for s in contract.inputs if s.name in request.shapes or s.tensor in request.shapes), None)
+    # Only TFLite needs a fixed size, and samples of the user's have the size they have.
+    fixed = request.data is None and (not request.to or any(t.format == "tflite" for t in request.to))
     meaning = with_meaning(
-        contract, pipeline, request.label_map, shape=image.shape if image is not None else None
+        contract, pipeline, request.label_map, shape=image.shape if image is not None else None, pin=fixed
     )
     return Detector(meaning.contract, kind, notes=meaning.notes)
 

@@ -36,6 +36,12 @@ def test_layout_normalisation_and_size_are_known(pipeline):
     assert "--shape image_tensor=1,HEIGHT,WIDTH,3" in meaning.notes[0]
 
 
+def test_an_open_size_stays_open_where_nothing_needs_it_fixed(pipeline):
+    meaning = with_meaning(contract(), pipeline, pin=False)
+    assert meaning.contract.inputs == contract().inputs
+    assert meaning.contract.layout == "NHWC"
+
+
 def test_a_graph_behind_its_preprocessing_has_to_be_given_normalised_pixels(pipeline):
     meaning = with_meaning(contract((1, 64, 48, 3), "float32"), pipeline)
     assert meaning.contract.normalisation["inside"] is False

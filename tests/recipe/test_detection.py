@@ -85,6 +85,15 @@ def test_a_detector_is_taken_whole_with_what_lies_beside_it(folder, edgeconv):
     assert any("pinned to 1×16×16×3" in note for note in manifest["source"]["notes"])
 
 
+def test_the_size_of_images_stays_open_where_no_tflite_file_is_made(folder, edgeconv):
+    model = folder / "frozen_inference_graph.pb"
+    ran = edgeconv("convert", model, "--to", "frozen_graph", "-o", folder / "out")
+    assert ran.code == 0, ran.err
+    (artifact,) = manifest_of(folder)["artifacts"]
+    assert artifact["contract"]["inputs"][0]["shape"] == [None, None, None, 3]
+    assert artifact["contract"]["labels"] == ["background", "cat", "dog"]
+
+
 def test_the_post_processing_is_cut_and_supplied_beside(folder, edgeconv):
     model = folder / "frozen_inference_graph.pb"
     ran = edgeconv("convert", model, "--to", "tflite", "--postprocessing", "cut", "-o", folder / "out")
