@@ -173,7 +173,9 @@ def test_what_would_run_code_is_found_at_any_depth() -> None:
     call = {"class_name": "TFOpLambda", "name": "tf.io.write_file", "config": {"function": "io.write_file"}}
     assert [name for _, name, _ in dangers({"layers": [call]})] == ["tf.io.write_file"]
     foreign = {"module": "os", "class_name": "system", "config": {}, "registered_name": None}
-    assert [detail for *_, detail in dangers(foreign)] == ["'system' is of a class or function in the module os"]
+    assert [detail for *_, detail in dangers(foreign)] == [
+        "'system' is of a class or function in the module os"
+    ]
     plain = {"module": "keras.layers", "class_name": "Dense", "config": {"name": "d", "units": 1}}
     assert list(dangers(plain)) == []
 
@@ -190,17 +192,19 @@ def test_names_are_made_unique_and_fit_for_tensorflow() -> None:
     ]
 
 
-def test_a_checkpoint_of_tensorflow_1_says_so_and_where_its_graph_is(tmp_path: Path) -> None:
+def test_a_checkpoint_of_tensorflow_1_is_run_with_the_graph_beside_it(tmp_path: Path) -> None:
     import tensorflow as tf
 
+    v1 = tf.compat.v1
     with tf.Graph().as_default():
-        tf.compat.v1.get_variable("w", initializer=[1.0, 2.0], use_resource=False)
-        with tf.compat.v1.Session() as session:
-            session.run(tf.compat.v1.global_variables_initializer())
-            tf.compat.v1.train.Saver().save(session, str(tmp_path / "model.ckpt"))
-    with pytest.raises(ConversionError, match=r"TensorFlow 1.*model\.ckpt\.meta") as caught:
-        tf_checkpoint.RUNTIME.open(tmp_path / "model.ckpt", None)
-    assert "SavedModel" in (caught.value.hint or "")
+        x = v1.placeholder(tf.float32, [None, 3], name="x")
+        weight = v1.get_variable("w", initializer=[[1.0, 2.0]] * 3, use_resource=False)
+        tf.matmul(x, weight, name="y")
+        with v1.Session() as session:
+            session.run(v1.global_variables_initializer())
+            v1.train.Saver().save(session, str(tmp_path / "model.ckpt"))
+    with tf_checkpoint.RUNTIME.open(tmp_path / "model.ckpt", GRAPH_CONTRACT) as opened_checkpoint:
+        assert opened_checkpoint.infer({"x": np.ones((1, 3), "float32")})["y"].tolist() == [[3.0, 6.0]]
 
 
 def test_a_graph_with_channels_first_runs_on_a_cpu_as_its_twin_with_channels_last(tmp_path: Path) -> None:
