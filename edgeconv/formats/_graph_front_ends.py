@@ -390,6 +390,7 @@ def front_end_dtypes(node: Any) -> tuple[str, ...]:
         "StringSplit": ("int64", "string", "int64"),
         "StringSplitV2": ("int64", "string", "int64"),
         "StringLength": ("int32",),
+        "UnicodeScript": ("int32",),
         "RegexFullMatch": ("bool",),
         "StaticRegexFullMatch": ("bool",),
         "ResizeBilinear": ("float32",),

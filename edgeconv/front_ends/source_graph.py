@@ -24,6 +24,7 @@ _INITIALISERS = frozenset(
 _FROM_FILE = frozenset({"InitializeTableFromTextFile", "InitializeTableFromTextFileV2"})
 _PASSING = frozenset({"Identity", "ReadVariableOp", "RefIdentity", "StopGradient", "Enter"})
 _VARIABLES = frozenset({"VarHandleOp", "VariableV2", "Variable"})
+_VARIABLE_WRITES = ("Assign", "AssignVariableOp")
 _WHOLE_LINE, _LINE_NUMBER = -2, -1
 
 
@@ -108,6 +109,7 @@ def read_front_end(
     for fill in fills:
         _point_at_asset(whole, nodes, fill, assets)
     roots = [split_reference(spec.inner_name)[0] for spec in cut] + [fill.name for fill in fills]
+    _without_waiting(whole)
     front = pruned(_ended_at(whole, inputs), roots, [split_reference(s.inner_name)[0] for s in inputs])
     refuse_untrusted((node for node in front.node if node.op not in _FROM_FILE), str(path), options)
     if folder is not None:
@@ -140,6 +142,16 @@ def _inlined(meta: Any, contract: Contract) -> Any:
     graph_def = inlined(graph_def, sorted(roots | starts | saver))
     clean(graph_def)
     return graph_def
+
+
+def _without_waiting(graph_def: Any) -> None:
+    """Take off the control inputs that only order calls and initialisation."""
+    empty = {node.name for node in graph_def.node if node.op in ("NoOp", "Assert", *_VARIABLE_WRITES)}
+    for node in graph_def.node:
+        kept = [reference for reference in node.input if reference[1:] not in empty or reference[0] != "^"]
+        if len(kept) != len(node.input):
+            del node.input[:]
+            node.input.extend(kept)
 
 
 def _ended_at(graph_def: Any, inputs: Sequence[TensorSpec]) -> Any:

@@ -31,12 +31,14 @@ class PlannedFrontEnd:
         source: the contract of the source, string inputs and all.
         rest: the contract of what is left behind the cut.
         makers: what makes valid strings for the string inputs.
+        cuts: whether the model is cut; not where nothing would be left of it.
     """
 
     front_end: FrontEnd
     source: Contract
     rest: Contract
     makers: Mapping[str, Maker]
+    cuts: bool = True
 
 
 def plan_front_end(
@@ -45,7 +47,7 @@ def plan_front_end(
     """The front end of the model asked for; ``None`` where it has none, or the user named the inputs.
 
     Raises:
-        UsageError: nothing of the model is left behind the cut, or a shape that was pinned contradicts.
+        UsageError: a shape that was pinned contradicts.
     """
     if request.inputs or not _may_have(description, contract):
         return None
@@ -55,10 +57,14 @@ def plan_front_end(
     found = find_front_end(graph_def, contract)
     if found is None:
         return None
-    if found.whole:
-        raise _nothing_left(request, found)
-    found = _pinned(found, contract, request.shapes)
     whole = looked_through(graph_def)
+    if found.whole:
+        # Left as it is: a frozen graph holds strings, ONNX some ops on them; the others say that they do not.
+        nodes = frozenset(node.name for node in whole.node)
+        found = dataclasses.replace(found, inputs=contract.inputs, nodes=nodes)
+        source = with_text_shapes(whole, contract, found)
+        return PlannedFrontEnd(found, source, source, text_makers(whole, found, vocabulary), cuts=False)
+    found = _pinned(found, contract, request.shapes)
     source = with_text_shapes(whole, contract, found)
     stated = {spec.name: spec for spec in source.inputs}
     found = dataclasses.replace(found, inputs=tuple(stated[spec.name] for spec in found.inputs))
@@ -103,21 +109,3 @@ def _pinned(found: FrontEnd, contract: Contract, shapes: Mapping[str, Shape]) ->
             )
         cut.append(spec if wanted is None else dataclasses.replace(spec, shape=wanted))
     return dataclasses.replace(found, cut=tuple(cut))
-
-
-def _nothing_left(request: ConversionRequest, found: FrontEnd) -> UsageError:
-    ops = ", ".join(f"{op} ('{node}')" for op, node in found.ops.items())
-    if not found.outputs:
-        texts = ", ".join(f"'{spec.name}'" for spec in found.text_outputs)
-        return UsageError(
-            f"the model computes only text: {texts}",
-            where=str(request.model),
-            why="no edge format has strings, so nothing of it is left to convert",
-            hint="do this step in the program that calls the model, or name other outputs with --outputs",
-        )
-    return UsageError(
-        "nothing of the model is left behind the ops that no edge format has",
-        where=str(request.model),
-        why=f"its outputs come straight from {ops}",
-        hint="do this step in the program that calls the model, or name other outputs with --outputs",
-    )
