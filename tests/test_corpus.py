@@ -38,6 +38,11 @@ EXPECTED: dict[str, dict[str, str]] = {
     "ckpt1-mediapipe-v1/testdata/tf_graph_def.pb": {"tflite.fp32": PASS, "onnx.fp32": PASS},
     "ckpt1-nometa-t2t/transformer_test_ckpt/model.ckpt-1": {"onnx.fp32": "graph .* is missing.*--graph FILE"},
     "mlnet-cifar/cifar_model/model.ckpt": {"tflite.fp32": PASS, "onnx.fp32": PASS},
+    "ckpt2-basecaller/training_10/cp.ckpt": {
+        "frozen_graph.fp32": PASS,
+        "tflite.fp32": PASS,
+        "onnx.fp32": PASS,
+    },
     "k-keras3-nested/pre_pr22362_nested_container.keras": {"tflite.fp32": "NestedDenseModel"},
     "neg-lfs-pointers/dnn_s.tflite": {"onnx.fp32": "Git LFS pointer.*git lfs pull"},
     "neg-missing-data/pretrained_model/MobileFaceNet_TF.ckpt": {
