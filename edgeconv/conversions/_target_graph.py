@@ -21,7 +21,7 @@ class TargetGraph:
     Attributes:
         data: serialized GraphDef.
         contract: its tensors are those of ``data``.
-        changes: what was done; at least one.
+        changes: what was done, and as warnings what could not be; at least one.
         pinned: whether an open batch was pinned to 1.
     """
 
@@ -34,6 +34,16 @@ class TargetGraph:
     def notes(self) -> tuple[str, ...]:
         """The changes for a person."""
         return tuple(change.message for change in self.changes)
+
+    @property
+    def left(self) -> str | None:
+        """What could not be rewritten and why, for the error that may follow."""
+        return "; ".join(change.message for change in self.changes if change.warning) or None
+
+    @property
+    def effective(self) -> bool:
+        """Whether anything was rewritten."""
+        return any(not change.warning for change in self.changes)
 
 
 _PER_BATCH = ("loops", "combined_nms")
@@ -74,23 +84,19 @@ def rewritten(data: bytes, contract: Contract, path: str, target: str) -> Target
     found = _attempt(data, contract, path, target)
     left = [change for change in found.changes if change.warning and change.rewrite in _PER_BATCH]
     if target != "tflite" or not left:
-        return found if _effective(found) else None
+        return found if found.changes else None
     fixed = replace(
         contract,
         inputs=tuple(_pinned(s) for s in contract.inputs),
         outputs=tuple(_pinned(s) for s in contract.outputs),
     )
     if fixed.inputs == contract.inputs:
-        return found if _effective(found) else None
+        return found if found.changes else None
     second = _attempt(data, fixed, path, target)
     if sum(change.warning for change in second.changes) < sum(change.warning for change in found.changes):
         note = Change("loops", "the loop cannot have an open batch in TFLite: the batch is pinned to 1")
         return replace(second, changes=(note, *second.changes), pinned=True)
-    return found if _effective(found) else None
-
-
-def _effective(found: TargetGraph) -> bool:
-    return any(not change.warning for change in found.changes)
+    return found if found.changes else None
 
 
 def _pinned(spec: TensorSpec) -> TensorSpec:

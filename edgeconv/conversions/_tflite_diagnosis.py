@@ -145,8 +145,8 @@ def _way_out(ops: set[str], refusal: RefusedError) -> tuple[str, str]:
         )
     if any(op.startswith("TensorArray") for op in ops):
         return (
-            "this is a loop of TensorFlow 1 (TensorArray), which TFLite cannot express",
-            "convert to ONNX, which takes most of them; unroll the loop; or cut it off with --inputs TENSOR",
+            "this is a loop of TensorFlow 1 (TensorArray) that could not be unrolled",
+            "fix what its length depends on with --shape NAME=1,… (batch and time), or convert to ONNX",
         )
     if ops & _LISTS or refusal.needs_static_batch:
         return (

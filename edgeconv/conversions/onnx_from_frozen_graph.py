@@ -66,7 +66,8 @@ def _rewritten(contract: Contract, job: ConversionJob, target: str) -> TargetGra
     from edgeconv.conversions._tf2onnx_graph import read_graph
 
     data = read_graph(job.source.path).SerializeToString()
-    return rewritten(data, contract, str(job.source.path), target)
+    found = rewritten(data, contract, str(job.source.path), target)
+    return found if found is not None and found.effective else None
 
 
 def _of(target: TargetGraph, job: ConversionJob) -> ConversionResult:

@@ -48,11 +48,16 @@ def convert(job: ConversionJob) -> ConversionResult:
         except ConversionError as error:
             refused = error
     target = rewritten(data, contract, str(path), "tflite")
-    if target is None:
-        if refused is not None:
-            raise refused
-        return _converted(job, contract, data)
-    result = _converted(job, target.contract, target.data)
+    try:
+        if target is None or not target.effective:
+            if refused is not None:
+                raise refused
+            return _converted(job, contract, data)
+        result = _converted(job, target.contract, target.data)
+    except ConversionError as error:
+        if target is not None and target.left:
+            error.why = f"{error.why}; {target.left}" if error.why else target.left
+        raise
     return replace(result, notes=(*target.notes, *result.notes))
 
 

@@ -112,7 +112,7 @@ class Unroller:
 
     def _seen(self, reference: str, scope: Scope) -> Value:
         at = self._home(reference, scope)
-        return imported(at.known[short(reference)], at.emitter, scope.emitter)
+        return at.known[short(reference)]
 
     def _home(self, reference: str, scope: Scope) -> Scope:
         """The scope, this one or one around, that a node is evaluated in."""
@@ -184,8 +184,7 @@ class Unroller:
         inputs = self.graph.data_inputs(node)
         if node.op in ENTER:
             assert scope.outer is not None
-            value = self._seen(inputs[0], scope.outer)
-            scope.known[name] = imported(value, scope.outer.emitter, scope.emitter)
+            scope.known[name] = self._seen(inputs[0], scope.outer)
         elif node.op in EXIT:
             self.run(self.frames.inner(name), scope)
         elif node.op in SWITCH:
@@ -441,13 +440,6 @@ class Unroller:
             known[node.name] = arrays.split(emitter, state, value, lengths, name)
         elif kind == "TensorArrayConcat":
             known[node.name], known[f"{node.name}:1"] = arrays.concatenated(emitter, state, name)
-
-
-def imported(value: Value, source: Emitter, target: Emitter) -> Value:
-    """A value of one emitter as another one sees it: the body of a function takes it in."""
-    if source is target:
-        return value
-    return target.take_in(value, source)  # type: ignore[attr-defined]
 
 
 def bound_holds(condition: str, emitter: Emitter) -> bool:

@@ -3,10 +3,9 @@
 Each loop is tried in these ways, in this order:
 
 1. unrolled (``graph_unroll``), where the number of trips is known or bounded: nothing is left of it;
-2. as one computation for the whole batch (``graph_vectorise``), where it maps over a batch of open size;
-3. as a functional loop with dense tensors instead of lists (``graph_loops_functional``).
+2. as one computation for the whole batch (``graph_vectorise``), where it maps over a batch of open size.
 
-What none of them can do is left as it was, and said.
+What neither can do (the number of trips depends on the data) is left as it was, and said with the reason.
 """
 
 from __future__ import annotations

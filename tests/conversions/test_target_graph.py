@@ -11,6 +11,7 @@ import pytest
 
 from edgeconv.conversions import onnx_from_frozen_graph, tflite_from_frozen_graph
 from edgeconv.conversions.base import ConversionJob, ConversionResult
+from edgeconv.errors import ConversionError
 from edgeconv.formats.base import Artifact, Contract, TensorSpec
 from edgeconv.runtimes import litert, onnxruntime
 
@@ -116,3 +117,21 @@ def test_a_network_that_hears_words_gives_its_known_answer(tmp_path: Path, corpu
     graph = corpus / "fz-kws-armmcu" / "GRU_S.pb"
     _, found = made(target, graph, tmp_path, contract, Mfcc=golden["in__Mfcc:0"])
     np.testing.assert_allclose(found["labels_softmax"], golden["out__labels_softmax:0"], atol=1e-5)
+
+
+def test_a_loop_whose_length_is_data_is_refused_with_the_reason(tmp_path: Path) -> None:
+    def build(tf: Any) -> None:
+        x = tf.compat.v1.placeholder(tf.float32, [3], "x")
+        lists = tf.TensorArray(tf.float32, 0, dynamic_size=True, clear_after_read=False, element_shape=[])
+
+        def body(i: Any, y: Any, lists: Any) -> Any:
+            return i + 1, y * 2.0, lists.write(i, tf.reduce_sum(y))
+
+        _, _, lists = tf.while_loop(lambda i, y, _: tf.reduce_sum(y) < 100.0, body, (0, x, lists))
+        tf.identity(lists.stack(), name="y")
+
+    contract = Contract((spec("x", 3),), (spec("y", None),))
+    with pytest.raises(ConversionError) as caught:
+        made("tflite", save(tmp_path / "g.pb", build), tmp_path, contract, x=np.ones(3, "float32"))
+    assert "goes round depends on the data" in (caught.value.why or "")
+    assert "--shape" in (caught.value.hint or "")
