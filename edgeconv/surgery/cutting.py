@@ -35,6 +35,8 @@ def needed(graph: Graph, outputs: Iterable[str], cut: Iterable[str] = ()) -> set
         cut: references that are fed: nothing behind them is needed.
     """
     fed = {short(reference) for reference in cut}
+    # To wait for what is fed is to wait for nothing.
+    fed |= {f"^{split_reference(reference)[0]}" for reference in cut}
     found: set[str] = set()
     todo = [split_reference(r)[0] for r in outputs if short(r) not in fed]
     while todo:
@@ -158,6 +160,10 @@ def cut(
         UsageError: the outputs need more than the inputs; names it and the way it takes.
     """
     graph = Graph(graph_def, outputs=outputs, inputs=list(inputs))
+    waits = {f"^{split_reference(reference)[0]}" for reference in inputs}
+    for node in graph.graph_def.node:
+        if waits & set(node.input):
+            graph.set_inputs(node, [reference for reference in node.input if reference not in waits])
     keep = needed(graph, outputs, inputs)
     for name in placeholders(graph, keep):
         if short(name) not in {short(reference) for reference in inputs}:

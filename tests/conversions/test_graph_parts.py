@@ -98,3 +98,22 @@ def test_an_op_that_touches_files_is_refused_without_trust(tmp_path: Path) -> No
     with pytest.raises(UsageError, match="ReadFile"):
         resolve(asked)
     assert ends(resolve({**asked, "trust": True}))[1] == ["score"]
+
+
+def test_a_node_that_waits_for_an_input_does_not_double_it(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    graph = tf.Graph()
+    with graph.as_default():
+        row = tf.compat.v1.placeholder(tf.int32, [None], "row")
+        with tf.control_dependencies([row]):
+            axis = tf.constant(0, name="axis")
+        taken = tf.gather(tf.ones([4, 2]), row, axis=axis, name="taken")
+        tf.nn.relu(taken, name="score")
+    (tmp_path / "g.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    told = resolve(payload(tmp_path / "g.pb", outputs=["taken"]))
+    made = extract(
+        {"path": str(tmp_path / "g.pb"), "contract": told["contract"], "destination": str(tmp_path / "p.pb")}
+    )
+    assert made["contract"]["inputs"][0]["tensor"] == "row:0"
+    assert [n.name for n in read_graph_def(tmp_path / "p.pb").node if n.op == "Placeholder"] == ["row"]
