@@ -25,6 +25,9 @@ from edgeconv.cli.options import PATH, common, example, plain, print_json
 @click.option("--tags", help="Tags of the metagraph of a SavedModel, separated by commas.")
 @click.option("--signature", help="Signature of a SavedModel: what it alone runs.")
 @click.option(
+    "--pipeline-config", type=PATH, help="pipeline.config of a detector.  [the one beside the model]"
+)
+@click.option(
     "--graph", type=PATH, metavar="FILE", help="Write the graph: .svg, .pb, .pbtxt, or a TensorBoard folder."
 )
 @click.option("--around", metavar="NODE", help="Picture of the neighbourhood of a node.")
@@ -38,6 +41,7 @@ def command(
     layers: bool,
     tags: str | None,
     signature: str | None,
+    pipeline_config: Path | None,
     graph: Path | None,
     around: str | None,
     around_finding: bool,
@@ -52,13 +56,14 @@ def command(
     from edgeconv.errors import UsageError
     from edgeconv.formats.base import to_json
     from edgeconv.recipe.describing import described
+    from edgeconv.recipe.detection import with_pipeline
 
     if (around is not None or around_finding) and graph is None:
         raise UsageError(
             "a picture needs a file to be drawn into", hint="name it: --graph part.svg --around NODE"
         )
     chosen = None if tags is None else tuple(tag for tag in tags.split(",") if tag)
-    description = described(model, chosen, signature)
+    description = with_pipeline(described(model, chosen, signature), model, pipeline_config)
     document: dict[str, Any] = to_json(description)
     found_layers, found_nodes = None, None
     if layers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,3 +99,37 @@ def _to_export(request: ConversionRequest, pipeline: Pipeline) -> Detector:
     if request.shapes:
         options["input_shape"] = list(next(iter(request.shapes.values())))
     return Detector(None, KIND, options)
+
+
+def with_pipeline(description: Description, model: Path, named: Path | None = None) -> Description:
+    """The description of a detector with what its ``pipeline.config`` says, under ``metadata['detector']``.
+
+    Args:
+        description: of the model; one that is no detector is given back as it is, unless a file is named.
+        model: where to look for the file.
+        named: the file that the user names.
+
+    Raises:
+        InvalidModelError: the file that the user names, or that lies beside the model, cannot be read.
+    """
+    detects = any(finding.code == "object-detection" for finding in description.findings)
+    trained = description.metadata.get("kind") == "tf2-object"
+    path = named or (beside(model) if detects or trained else None)
+    if path is None:
+        return description
+    pipeline = read_pipeline(path)
+    resizer, last = pipeline.resizer, pipeline.post_processing
+    size = "×".join(map(str, resizer.size)) if resizer and resizer.size else "depends on the image"
+    labels = labels_beside(pipeline)
+    said = {
+        "configuration": path.name,
+        "architecture": pipeline.architecture,
+        "classes": pipeline.num_classes,
+        "extractor": pipeline.feature_extractor,
+        "resizer": f"{resizer.kind}, {size}" if resizer else "none",
+        "normalisation": pipeline.normaliser.kind if pipeline.normaliser else "not known",
+        "scores": f"{last.score_converter}, above {last.score_threshold:g}",
+        "suppression": f"overlap above {last.iou_threshold:g}, at most {last.max_total_detections}",
+        "labels": labels.name if labels else "none beside it",
+    }
+    return dataclasses.replace(description, metadata={**description.metadata, "detector": said})

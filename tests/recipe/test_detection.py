@@ -64,6 +64,25 @@ def manifest_of(folder):
     return json.loads((folder / "out" / "manifest.json").read_text())
 
 
+def test_inspect_shows_what_the_configuration_says(folder, edgeconv):
+    ran = edgeconv("inspect", folder / "frozen_inference_graph.pb", "--json")
+    assert ran.code == 0, ran.err
+    detector = json.loads(ran.out)["metadata"]["detector"]
+    assert detector["architecture"] == "SSD"
+    assert detector["resizer"] == "fixed_shape, 16×16"
+    assert detector["normalisation"] == "symmetric"
+    assert detector["labels"] == "labels.pbtxt"
+    (folder / "other.config").write_text(CONFIG.replace("num_classes: 2", "num_classes: 7"))
+    ran = edgeconv(
+        "inspect",
+        folder / "frozen_inference_graph.pb",
+        "--pipeline-config",
+        folder / "other.config",
+        "--json",
+    )
+    assert json.loads(ran.out)["metadata"]["detector"]["classes"] == 7
+
+
 def test_a_detector_is_taken_whole_with_what_lies_beside_it(folder, edgeconv):
     model = folder / "frozen_inference_graph.pb"
     ran = edgeconv("convert", model, "--to", "frozen_graph,tflite,onnx", "-o", folder / "out")
