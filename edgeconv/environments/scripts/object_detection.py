@@ -113,9 +113,9 @@ def _restored(configuration: Any, checkpoint: str) -> Any:
         raise RefusalError(f"the Object Detection API cannot build the model: {error}") from error
     image, shapes = model.preprocess(tf.zeros([1, 256, 256, 3]))
     model.postprocess(model.predict(image, shapes), shapes)
-    status = tf.train.Checkpoint(model=model).restore(checkpoint)
     try:
-        status.assert_existing_objects_matched()
+        # Variables of other shapes are refused at once, missing ones only when asked for.
+        tf.train.Checkpoint(model=model).restore(checkpoint).assert_existing_objects_matched()
     except AssertionError as error:
         raise RefusalError(
             "the checkpoint lacks variables of the model that the pipeline.config describes",
