@@ -153,6 +153,7 @@ async def _in_pool(case: Case, folder: Path, pool: Any) -> dict[str, Any]:
             publisher = Publisher(folder, model_name(request.model), plan)
             run = Run(plan, cache, pool, lambda event: None, publisher.publish)
             await run.execute()
+            publisher.publish_front_end(run.front_end())
             manifest = publisher.finish(run.failures, run.source_gate())
     except EdgeconvError as error:
         message = f"error: {error}" + (f"\n  → {error.hint}" if error.hint else "")
@@ -233,7 +234,9 @@ def _outcome(name: str, case: Case, folder: Path, manifest: Any) -> dict[str, An
     }
     if case.golden:
         contract = manifest["source"]["contract"] or record["contract"]
-        outcome["golden"] = check(CORPUS, case.golden, record, folder / record["path"], contract)
+        written = (manifest.get("front_end") or {}).get("path")
+        front_end = folder / written if written else None
+        outcome["golden"] = check(CORPUS, case.golden, record, folder / record["path"], contract, front_end)
     return outcome
 
 

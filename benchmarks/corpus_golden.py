@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -103,7 +104,12 @@ def known(corpus: Path, golden: str) -> tuple[dict[str, np.ndarray], dict[str, n
 
 
 def check(
-    corpus: Path, golden: str, artifact: Mapping[str, Any], path: Path, source: Mapping[str, Any]
+    corpus: Path,
+    golden: str,
+    artifact: Mapping[str, Any],
+    path: Path,
+    source: Mapping[str, Any],
+    front_end: Path | None = None,
 ) -> dict[str, Any]:
     """Run an artifact on known inputs and measure how far its outputs are from the known ones.
 
@@ -113,6 +119,7 @@ def check(
         artifact: its record in the manifest.
         path: the file.
         source: contract of the source, whose tensors have the names under which outputs are known.
+        front_end: written function that makes the artifact's inputs of the source's, where it was cut.
 
     Returns:
         ``max_abs`` and ``scale`` (the largest known magnitude) over all outputs, ``outputs`` compared,
@@ -124,11 +131,22 @@ def check(
     names = _by_tensor(source, "inputs")
     feed = {names.get(name, name): value for name, value in inputs.items()}
     try:
+        if front_end is not None:
+            feed = _front_end(front_end)(feed)
         with runtime_for(artifact["format"]).open(path, contract, threads=1) as session:
             got = session(_fitted(feed, contract))
     except Exception as error:
         return {"error": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}
     return _difference(got, outputs, _by_tensor(source, "outputs"))
+
+
+def _front_end(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("front_end_of_a_case", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.front_end
 
 
 def _by_tensor(contract: Mapping[str, Any], side: str) -> dict[str, str]:

@@ -167,7 +167,8 @@ class _Search:
         self._outputs = tuple(spec for spec in contract.outputs if spec not in text)
         ends = [self._end(spec) for spec in self._outputs]
         stop = frozenset(self._fed)
-        self._path = self._view.upstream([name for name, port in ends if (name, port) not in stop], stop)
+        wanted = [name for name, port in ends if (name, port) not in stop]
+        self._path = self._view.upstream(wanted, stop, control=False)
         self._path -= {name for name, _ in stop if self._view.nodes[name].op in _PLACEHOLDERS}
         self._tainted = self._depending()
         self._fixed = self._of_tables()

@@ -205,17 +205,26 @@ def _strip(scope: Scope, node: Any) -> None:
     scope.assign(node, [scope.writer.call("each", "bytes.strip", *array_inputs(scope, node))])
 
 
-def _look_up(scope: Scope, node: Any) -> None:
-    handle, keys, default = scope.inputs(node)
+def _table(scope: Scope, handle: str) -> str:
+    """The name of the dictionary behind a handle."""
     name, _ = scope.resolve(handle)
     while name in scope.nodes and scope.nodes[name].op in (*FORWARDING, "Enter"):
         name, _ = scope.resolve(scope.inputs(scope.nodes[name])[0])
     try:
-        table = scope.writer.table(name)
+        return scope.writer.table(name)
     except KeyError:
         raise NotSuppliedError(
             f"what the table '{name}' holds is not known without running the model", hint=HINT
         ) from None
+
+
+def _table_size(scope: Scope, node: Any) -> None:
+    scope.assign(node, [f"np.int64(len({_table(scope, scope.inputs(node)[0])}))"])
+
+
+def _look_up(scope: Scope, node: Any) -> None:
+    handle, keys, default = scope.inputs(node)
+    table = _table(scope, handle)
     made = scope.writer.call(
         "look_up", table, scope.value(keys), scope.value(default), repr(dtype_of(node, "Tout", "int64"))
     )
@@ -280,6 +289,8 @@ FRONT_RULES: dict[str, Rule] = {
     "StringStrip": _strip,
     "LookupTableFind": _look_up,
     "LookupTableFindV2": _look_up,
+    "LookupTableSize": _table_size,
+    "LookupTableSizeV2": _table_size,
     **dict.fromkeys(("HashTable", "HashTableV2", "MutableHashTable", "MutableHashTableV2"), _handle),
     "SparseReshape": _sparse_reshape,
     "SparseFillEmptyRows": _fill_empty,
