@@ -256,7 +256,7 @@ def _split(
             and _fits(array.shape[1:], spec.shape)
         ):
             counts[spec.name] = array.shape[0]
-            # Not by iterating: the parts of an array of objects with one axis would be the objects themselves.
+            # Not by iterating: parts of an array of objects with one axis would be the objects themselves.
             parts = [array[i : i + 1].reshape(array.shape[1:]) for i in range(len(array[:limit]))]
             columns[spec.name] = [_cast(path, spec, part) for part in parts]
         elif whole and _fits(array.shape, spec.shape):

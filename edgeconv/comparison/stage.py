@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeconv.comparison.batches import mixed_outputs
+from edgeconv.comparison.domain import in_domain
 from edgeconv.comparison.gate import judge
 from edgeconv.comparison.mapping import map_inputs, relative_distance
 from edgeconv.comparison.observation import Observation, load_observation, observe, save_observation
@@ -37,6 +38,7 @@ def gate(payload: Mapping[str, Any]) -> dict[str, Any]:
             ``end_to_end`` (``probes`` that a written front end made, ``observation`` of the source on what
             they were made of, ``contract`` of what is behind the front end),
             ``replaced`` (how many tensors of the reference were replaced for it to be that of inference),
+            ``made_up`` (whether the probes are numbers of nobody's),
             ``alone`` (whether to try samples of a batch alone too).
 
     Returns:
@@ -48,6 +50,9 @@ def gate(payload: Mapping[str, Any]) -> dict[str, Any]:
     probes = load_probes(Path(payload["probes"]))
     seen = payload.get("reference_observation")
     reference = load_observation(Path(seen)) if seen is not None else None
+    outside: list[str] = []
+    if reference is not None and payload.get("made_up"):
+        probes, outside = in_domain(probes, reference)
     path = Path(artifact["path"])
     with runtimes()[payload["runtime"]].open(path, contract, options=payload["options"]) as session:
         if contract is None:
@@ -74,7 +79,7 @@ def gate(payload: Mapping[str, Any]) -> dict[str, Any]:
         verdict = to_json(judged)
     verdict.update(reference=payload["reference"], inputs=labels)
     replaced = payload.get("replaced", 0)
-    notes = [*verdict.get("notes", ()), *left_out, *_about_reference(replaced)]
+    notes = [*verdict.get("notes", ()), *outside, *left_out, *_about_reference(replaced)]
     if mixed and replaced and verdict["verdict"] == "pass":
         verdict.update(verdict="fail", reason=_MIXES.format(mixed), hint=_MIXES_HINT)
     elif mixed:

@@ -155,14 +155,14 @@ class Steps:
         front_end = None
         if self.plan.front_end is None:
             probes = self._probe_set(reference_contract)
-            probes_path, probes_sha256 = probes.path, probes.sha256
+            probes_path, probes_sha256, made_up = probes.path, probes.sha256, probes.made_up
         else:
             try:
                 front_end = await self.front_end()
             except StageFailedError as failed:
                 why_not = f"the front end of the source could not be run: {failed.error}"
                 return skipped(attempt.source, why_not, failed.error.hint)
-            probes_path, probes_sha256 = front_end.at_cut, front_end.sha256
+            probes_path, probes_sha256, made_up = front_end.at_cut, front_end.sha256, False
             if attempt.source == SOURCE:
                 self._source_observation = reference.observation
         # Once a chain: what the first artifact does not mix, those made of it do not either.
@@ -178,6 +178,7 @@ class Steps:
                 "tolerance": node.tolerance,
                 "runtime": node.opener.runtime,
                 "replaced": len(made.replaced),
+                "made_up": made_up,
                 "alone": alone,
             },
             (*node.opener.tools, "numpy"),
@@ -193,6 +194,7 @@ class Steps:
             "reference_observation": None if seen is None else str(seen),
             "tolerance": node.tolerance,
             "replaced": len(made.replaced),
+            "made_up": made_up,
             "alone": alone,
         }
         planned, whole = self.plan.front_end, self._source_observation
@@ -212,8 +214,8 @@ class Steps:
             return skipped(attempt.source, why["reason"], why["hint"])
         if seen is None:
             return dataclasses.replace(gate, verdict={**gate.verdict, **why})
-        made_up = attempt.calibrated and (await self._calibration(contract)).made_up
-        if gate.verdict["verdict"] == "fail" and made_up:
+        uncalibrated = attempt.calibrated and (await self._calibration(contract)).made_up
+        if gate.verdict["verdict"] == "fail" and uncalibrated:
             return dataclasses.replace(gate, verdict={**gate.verdict, "hint": _CALIBRATE_HINT})
         return gate
 
