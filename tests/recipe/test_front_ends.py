@@ -19,6 +19,7 @@ from front_ends.written import graph_of, text
 import edgeconv
 from edgeconv.execution.manifest import Manifest
 
+pytestmark = pytest.mark.slow
 v1 = tf.compat.v1
 raw = tf.raw_ops
 
@@ -65,7 +66,6 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _frozen(folder / "spoken.pb", _spoken, wav=("string", []))
 
 
-@pytest.mark.slow
 def test_recordings_to_every_format(spoken: Path, tmp_path: Path) -> None:
     manifest = edgeconv.convert(spoken, ["frozen_graph", "tflite", "onnx", "tflite:int8"], output=tmp_path)
     _proven(manifest, "frozen_graph", "tflite", "onnx")
@@ -78,7 +78,6 @@ def test_recordings_to_every_format(spoken: Path, tmp_path: Path) -> None:
     assert [spec["name"] for spec in manifest.artifact("tflite.fp32").contract["inputs"]] == ["features"]
 
 
-@pytest.mark.slow
 def test_the_function_and_an_artifact_are_chained_as_the_docs_say(spoken: Path, tmp_path: Path) -> None:
     manifest = edgeconv.convert(spoken, "tflite", output=tmp_path)
     recording = _recording(tmp_path / "tone.wav")
