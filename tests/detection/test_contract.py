@@ -11,7 +11,7 @@ CONFIG = """
 model { ssd { num_classes: 2
   image_resizer { fixed_shape_resizer { height: 64 width: 48 } }
   feature_extractor { type: "ssd_mobilenet_v2" } } }
-eval_input_reader { label_map_path: "/home/somebody/data/labels.pbtxt" }
+eval_input_reader { label_map_path: "/data/of/somebody/labels.pbtxt" }
 """
 LABELS = "item { id: 1 name: 'cat' } item { id: 2 name: 'dog' }"
 
@@ -65,7 +65,7 @@ def test_the_path_in_the_configuration_itself_is_never_read(tmp_path):
     secret = tmp_path / "elsewhere" / "labels.pbtxt"
     secret.parent.mkdir()
     secret.write_text(LABELS)
-    (tmp_path / "pipeline.config").write_text(CONFIG.replace("/home/somebody/data/labels.pbtxt", str(secret)))
+    (tmp_path / "pipeline.config").write_text(CONFIG.replace("/data/of/somebody/labels.pbtxt", str(secret)))
     assert labels_beside(read_pipeline(tmp_path / "pipeline.config")) is None
 
 
