@@ -6,8 +6,14 @@ from pathlib import Path
 
 from edgeconv.errors import UsageError
 from edgeconv.execution.manifest import FILE_NAME, read_manifest
-from edgeconv.formats.base import Contract, contract_from_json
+from edgeconv.formats.base import Contract, Format, contract_from_json
 from edgeconv.formats.registry import identify, sha256_of
+from edgeconv.recipe.contracts import StatesContract
+
+
+def is_bare(part: Format) -> bool:
+    """Whether files of that format name no inputs and outputs of their own, as graphs do not."""
+    return isinstance(part, StatesContract)
 
 
 def contract_beside(path: Path) -> Contract | None:

@@ -15,6 +15,7 @@ from edgeconv.execution.stage import Limits, Stage
 from edgeconv.execution.workers import WorkerPool
 from edgeconv.formats.base import Artifact, Description, Shape, to_json
 from edgeconv.formats.registry import identify
+from edgeconv.recipe.beside import contract_beside, is_bare
 from edgeconv.recipe.contracts import describe_source, source_contract
 from edgeconv.recipe.convert import convert
 from edgeconv.recipe.inputs import gate_tolerances, probes_for
@@ -144,7 +145,8 @@ async def _compare(request: ComparisonRequest, scratch: Path, inside: dict[str, 
 def _side(path: Path, request: ComparisonRequest, *, pinned: bool) -> _Side:
     part = identify(path)
     description = describe_source(part, path, tags=request.options.get("tags"))
-    contract = source_contract(
+    contract = contract_beside(path) if is_bare(part) and not (pinned and request.shapes) else None
+    contract = contract or source_contract(
         part,
         description,
         signature=request.options.get("signature") if _has(description, request) else None,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeconv.formats.registry import identify
+from edgeconv.recipe.beside import contract_beside, is_bare
 from edgeconv.recipe.contracts import describe_source, source_contract
 from edgeconv.runtimes.base import Session
 from edgeconv.runtimes.registry import runtime_for
@@ -15,6 +16,8 @@ from edgeconv.runtimes.registry import runtime_for
 def load(path: Path, *, threads: int = 1, options: Mapping[str, Any] | None = None) -> Session:
     """Open an artifact with the runtime of its format, under the contract that it states.
 
+    A graph states none: where edgeconv made it, the manifest beside it does.
+
     Raises:
         UsageError: the path, a name or an option is wrong.
         UnavailableError: no runtime here opens the format.
@@ -22,12 +25,14 @@ def load(path: Path, *, threads: int = 1, options: Mapping[str, Any] | None = No
     """
     part = identify(path)
     given = dict(options or {})
-    contract = source_contract(
+    inputs, outputs = given.pop("inputs", ()), given.pop("outputs", ())
+    contract = contract_beside(path) if not inputs and not outputs and is_bare(part) else None
+    contract = contract or source_contract(
         part,
         describe_source(part, path, tags=given.get("tags"), signature=given.get("signature")),
         signature=given.get("signature"),
-        inputs=given.pop("inputs", ()),
-        outputs=given.pop("outputs", ()),
+        inputs=inputs,
+        outputs=outputs,
         as_it_is=True,
     )
     return runtime_for(part.name).open(path, contract, threads=threads, options=given)

@@ -49,7 +49,7 @@ class ConversionRequest:
         restore: regular expressions; only variables that one matches are taken from the checkpoint.
         moving_averages: whether the moving averages of a checkpoint take the place of the variables.
         pipeline_config: ``pipeline.config`` of a detector; where ``None``, the one beside the model.
-        postprocessing: ``keep``, or ``cut`` to end a detector in front of it and have it beside the artifacts.
+        postprocessing: ``keep``, or ``cut`` to end a detector in front of it and have it beside the rest.
         label_map: file with the names of classes; where ``None``, the one beside the ``pipeline.config``.
         model_builder: ``MODULE:FUNCTION`` that builds the model of a checkpoint or of weights alone.
         custom_objects: module or ``FILE.py`` with the custom layers and functions of a Keras model.

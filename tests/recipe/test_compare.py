@@ -79,3 +79,23 @@ def test_a_loaded_artifact_computes_what_was_compared(artifacts: Path, digits: P
         with edgeconv.load(artifacts / f"digits.fp32.{suffix}") as session:
             scores.append(session({"image": image})["scores"])
     np.testing.assert_allclose(scores[1:], [scores[0]] * 2, atol=1e-5)
+
+
+def test_a_frozen_graph_made_here_needs_no_names(artifacts: Path, digits: Path, tmp_path: Path) -> None:
+    """Its file names no inputs and outputs; the manifest beside it does, as long as it is that very file."""
+    import shutil
+
+    import edgeconv
+    from edgeconv.recipe.beside import contract_beside
+
+    made = next(artifacts.glob("*.fp32.pb"))
+    with edgeconv.load(made) as session:
+        names = [spec.name for spec in session.inputs]
+
+    assert names == [spec.name for spec in edgeconv.load(next(artifacts.glob("*.fp32.tflite"))).inputs]
+    shutil.copy(made, tmp_path / made.name)
+    shutil.copy(artifacts / "manifest.json", tmp_path)
+    with (tmp_path / made.name).open("ab") as stream:
+        stream.write(b"\x22\x00")  # an empty field more: another file
+    assert contract_beside(made) is not None
+    assert contract_beside(tmp_path / made.name) is None
