@@ -79,6 +79,9 @@ class TensorFlowGraphRuntime:
 def _imported(graph_def: Any) -> Any:
     import tensorflow as tf
 
+    for node in graph_def.node:
+        # Where to place a node says nothing about its value, and may name a node that was cut off.
+        node.attr.pop("_class", None)
     graph = tf.Graph()
     with graph.as_default():
         tf.graph_util.import_graph_def(graph_def, name="")

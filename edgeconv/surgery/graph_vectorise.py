@@ -115,8 +115,8 @@ class _Map:
         node = self.graph.node(self.graph.origin(later))
         if (
             start is None
-            or start.size != 1
-            or int(start) != 0
+            or start.ndim != 0
+            or start.item() != 0
             or node is None
             or node.op not in ("Add", "AddV2")
         ):
@@ -126,7 +126,7 @@ class _Map:
         if merge not in sides:
             return False
         step = self._constant(inputs[1 - sides.index(merge)])
-        return step is not None and step.size == 1 and int(step) == 1
+        return step is not None and step.size == 1 and step.item() == 1
 
     def _constant(self, reference: str) -> Any | None:
         """The value of what stays the same, if it is known."""

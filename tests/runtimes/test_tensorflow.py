@@ -224,3 +224,18 @@ def test_a_graph_with_channels_first_runs_on_a_cpu_as_its_twin_with_channels_las
     last = tf.nn.conv2d(image.transpose(0, 2, 3, 1), kernel, 2, "SAME") + np.arange(4, dtype="f")
     wanted = tf.nn.max_pool2d(last, 2, 2, "VALID").numpy().transpose(0, 3, 1, 2)
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_graph_may_ask_to_be_placed_beside_a_node_that_is_not_there(tmp_path: Path) -> None:
+    """What was cut off, by whoever froze it or on the way to the outputs, often was a node's neighbour."""
+    import tensorflow as tf
+
+    with tf.Graph().as_default() as graph:
+        x = tf.compat.v1.placeholder(tf.float32, [None, 3], name="x")
+        tf.multiply(x, 2.0, name="y")
+    graph_def = graph.as_graph_def()
+    next(n for n in graph_def.node if n.name == "y").attr["_class"].list.s.append(b"loc:@gone")
+    (tmp_path / "frozen.pb").write_bytes(graph_def.SerializeToString())
+    with tensorflow_graph.RUNTIME.open(tmp_path / "frozen.pb", GRAPH_CONTRACT) as session:
+        x = np.ones((2, 3), np.float32)
+        np.testing.assert_array_equal(session.infer({"x": x})["y"], 2 * x)

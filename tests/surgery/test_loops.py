@@ -325,3 +325,23 @@ def test_a_loop_that_carries_something_on_is_no_map() -> None:
     graph = graph_of(build)
     changes = without_loops(graph)
     assert any(change.warning and "to the next" in change.message for change in changes)
+
+
+def test_a_loop_that_carries_a_vector_of_one_element_is_looked_at_too() -> None:
+    """A decoder of one sample carries its token as a vector of length 1, which is no counter."""
+
+    def build(tf: Any) -> list[Any]:
+        stop = tf.compat.v1.placeholder(tf.int32, [], name="stop")
+        first = tf.TensorArray(tf.int32, size=0, dynamic_size=True, clear_after_read=False)
+
+        def body(i: Any, token: Any, written: Any) -> Any:
+            return i + 1, token * 3 % 7, written.write(i, token)
+
+        loop = tf.compat.v1.while_loop(
+            lambda i, token, _: tf.logical_and(i < stop, tf.reduce_all(token < 6)),
+            body,
+            [tf.constant(0), tf.constant([2]), first],
+        )
+        return [loop[2].stack()]
+
+    rewritten(build, {"stop": np.int32(5)}, {"stop": np.int32(1)})
