@@ -12,8 +12,9 @@ from edgeconv.comparison.domain import in_domain
 from edgeconv.comparison.gate import judge
 from edgeconv.comparison.mapping import map_inputs, relative_distance
 from edgeconv.comparison.observation import Observation, load_observation, observe, save_observation
-from edgeconv.comparison.probes import Probe, load_probes, misfit
+from edgeconv.comparison.probes import Probe, load_probes, misfit, save_probes
 from edgeconv.comparison.tolerances import Tolerance
+from edgeconv.comparison.whole_numbers import whole_numbers
 from edgeconv.errors import EdgeconvError, UsageError
 from edgeconv.formats.base import Contract, TensorSpec, contract_from_json, to_json
 from edgeconv.runtimes.base import Session
@@ -39,7 +40,9 @@ def gate(payload: Mapping[str, Any]) -> dict[str, Any]:
             they were made of, ``contract`` of what is behind the front end),
             ``replaced`` (how many tensors of the reference were replaced for it to be that of inference),
             ``made_up`` (whether the probes are numbers of nobody's),
-            ``alone`` (whether to try samples of a batch alone too).
+            ``alone`` (whether to try samples of a batch alone too),
+            ``other_probes`` (where to write those that were taken in place of what the source refused;
+            only for the source itself, and for made-up ones).
 
     Returns:
         ``verdict`` as the manifest holds it, and ``contract``, completed by what the runtime said.
@@ -62,7 +65,7 @@ def gate(payload: Mapping[str, Any]) -> dict[str, Any]:
         if reference is not None:
             reference = _only(reference, probes)
         made_for = reference_contract.inputs if reference_contract is not None else None
-        observation = observe(session, probes, subject=path.name, contract_inputs=made_for, input_names=names)
+        observation, probes = _observed(session, probes, path.name, made_for, names, payload)
         mixed = _mixed(session, probes, observation, payload, made_for, names)
         end_to_end = _end_to_end(payload, session, contract, made_for, names)
     save_observation(Path(payload["observation"]), observation)
@@ -90,6 +93,35 @@ def gate(payload: Mapping[str, Any]) -> dict[str, Any]:
         if end_to_end["verdict"] == "fail" and verdict["verdict"] == "pass":
             verdict.update(verdict="fail", reason=f"from end to end: {end_to_end['reason']}")
     return {"verdict": verdict, "contract": to_json(contract)}
+
+
+def _observed(
+    session: Session,
+    probes: list[Probe],
+    subject: str,
+    made_for: Sequence[TensorSpec] | None,
+    names: Mapping[str, str] | None,
+    payload: Mapping[str, Any],
+) -> tuple[Observation, list[Probe]]:
+    """What the session gives, and on what: on whole numbers where the source refuses what was made up."""
+
+    def run(chosen: Sequence[Probe]) -> Observation:
+        return observe(session, chosen, subject=subject, contract_inputs=made_for, input_names=names)
+
+    try:
+        return run(probes), probes
+    except UsageError:
+        raise
+    except EdgeconvError:
+        other = payload.get("other_probes")
+        for chosen in whole_numbers(probes) if other is not None else ():
+            try:
+                observation = run(chosen)
+            except EdgeconvError:
+                continue
+            save_probes(Path(str(other)), chosen)
+            return observation, chosen
+        raise
 
 
 def _end_to_end(

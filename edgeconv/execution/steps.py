@@ -26,8 +26,10 @@ _FRONT_END = "edgeconv.front_ends.stage:make"
 _TENSORFLOW_MEMORY = 800 << 20
 _LIGHT_MEMORY = 300 << 20
 _DATA_HINT = (
-    "its inputs were made up, and it may take certain values only: give real ones with --data FILE.npz"
+    "its inputs were made up, and it may take certain values only: give real ones with --data FILE.npz; or "
+    "sizes that the file does not state, with --shape NAME=…"
 )
+_OTHER_PROBES = "other_probes.npz"
 _CALIBRATE_HINT = (
     "it was calibrated with random numbers, as no samples were given: give typical inputs with --calibration "
     "FILE.npz; if it fails with those too, leave the precision out or use a wider one"
@@ -249,9 +251,13 @@ class Steps:
             "options": {**self.plan.open_options, **({"replaced": replaced} if replaced else {})},
             "probes": str(probes.path),
             "reference": None,
+            # What a front end takes is made of the same probes, beside this.
+            "may_replace_probes": probes.made_up and self.plan.front_end is None,
         }
         try:
-            return await self._observed(node, Made(self.plan.source), key, payload)
+            seen = await self._observed(node, Made(self.plan.source), key, payload)
+            self._take_other_probes(seen)
+            return seen
         except StageFailedError as failed:
             why = f"the source could not be run: {failed.error}"
             return skipped(SOURCE, why, failed.error.hint or (_DATA_HINT if probes.made_up else None))
@@ -351,7 +357,7 @@ class Steps:
                 stage = Stage(
                     name=f"gate {node.id}" if node.id != SOURCE else "run source",
                     call=_GATE,
-                    payload={**payload, "observation": str(staged / "observation.npz")},
+                    payload={**payload, **_files_of_gate(staged, payload)},
                     preload=node.opener.preload,
                     log=staged.with_name(f"{staged.name}.log"),
                     memory_bytes=self._memory(node.opener.preload, made),
@@ -457,9 +463,28 @@ class Steps:
         except EdgeconvError as error:
             raise BadInputsError(error) from error
 
+    def _take_other_probes(self, source: Gated) -> None:
+        """Go on with the probes that the source was run on, where it refused those that were made up."""
+        from edgeconv.comparison.probes import load_probes, probes_sha256
+
+        file = source.observation.with_name(_OTHER_PROBES) if source.observation is not None else None
+        if file is None or not file.exists():
+            return
+        probes = load_probes(file)
+        labels = tuple(probe.label for probe in probes)
+        self._probes = InputSet(file, probes_sha256(probes), labels, made_up=True)
+
     def _memory(self, preload: tuple[str, ...], source: Made) -> int:
         base = _TENSORFLOW_MEMORY if _needs_tensorflow(preload) else _LIGHT_MEMORY
         return base + 6 * (source.bytes or _size(source.artifact.path))
+
+
+def _files_of_gate(staged: Path, payload: Mapping[str, Any]) -> dict[str, str]:
+    """Where a gate writes what it saw."""
+    files = {"observation": str(staged / "observation.npz")}
+    if payload.get("may_replace_probes"):
+        files["other_probes"] = str(staged / _OTHER_PROBES)
+    return files
 
 
 def _in_users_words(error: EdgeconvError, stage: Stage, node: Node, source: str | None) -> EdgeconvError:

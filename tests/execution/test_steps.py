@@ -55,6 +55,19 @@ def test_with_real_inputs_it_is_proven(numbers: Path, tmp_path: Path) -> None:
     assert [a.gate.verdict for a in manifest.artifacts] == ["pass", "pass"]
 
 
+def test_a_model_that_counts_in_floats_is_proven_on_whole_numbers(tmp_path: Path) -> None:
+    # A Keras file's embedding takes float32, and half of all normal numbers are no row.
+    def build(tf: Any) -> None:
+        words = tf.compat.v1.placeholder(tf.float32, [None, 6], name="words")
+        rows = tf.constant(np.arange(24, dtype=np.float32).reshape(12, 2))
+        tf.gather(rows, tf.cast(words, tf.int32), name="read")
+
+    manifest = to_onnx(frozen(tmp_path / "words.pb", build), tmp_path)
+
+    assert [a.gate.verdict for a in manifest.artifacts] == ["pass", "pass"]
+    assert all("whole numbers" in label for a in manifest.artifacts for label in a.gate.inputs)
+
+
 def test_an_error_names_the_artifact_and_not_the_file_in_the_cache(tmp_path: Path) -> None:
     import tensorflow as tf
 
