@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from edgeconv.formats import _graph_vocabulary as vocabulary
+from edgeconv.formats._graph_last_layers import last_layers
 from edgeconv.formats._graph_view import GraphView, tensor_node
 from edgeconv.formats.base import Candidate, Shape
 from edgeconv.formats.graph_detection import preferring_detections
@@ -16,6 +17,8 @@ _JUDGEMENT_OPS = frozenset(
 )
 """In a training graph what only a metric takes is how it judges, not what the model answers."""
 _CROSS_ENTROPIES = ("SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits")
+_TELLING = 0.5
+"""A candidate below this score is not taken without being named."""
 _SHAPE_OPS = frozenset({"Shape", "ShapeN", "Size", "Rank"})
 _PLUMBING_OPS = (vocabulary.CONTROL_FLOW_V1 - {"Exit", "Merge"}) | _SHAPE_OPS
 _ANSWER_OPS = frozenset(
@@ -54,7 +57,22 @@ def ranked_outputs(view: GraphView) -> tuple[Candidate, ...]:
             c if _TAKEN_BY_TRAINING in c.evidence else _doubted(c, "the loss takes another one")
             for c in found
         ]
+    if training and not any(c.score >= _TELLING for c in found):
+        found += _before_the_loss(view, sources, hidden, {c.tensor.inner_name for c in found})
     return tuple(sorted(preferring_detections(view, found), key=lambda c: -c.score))
+
+
+def _before_the_loss(
+    view: GraphView, sources: set[str], hidden: set[str], known: set[str]
+) -> list[Candidate]:
+    """Never sure enough to be taken without being named: how much of the end is loss is not known."""
+    evidence = ("the last layer before a loss",)
+    specs = [(view.spec(name), view.nodes[name].op) for name in last_layers(view, sources, hidden)]
+    return [
+        Candidate("output", spec, operation, _TELLING - 0.02, evidence)
+        for spec, operation in specs
+        if spec.inner_name not in known
+    ]
 
 
 def _doubted(candidate: Candidate, reason: str) -> Candidate:
@@ -85,7 +103,7 @@ def _left_out(view: GraphView, training: bool) -> set[str]:
         if vocabulary.is_bookkeeping(node.op) or vocabulary.in_training_scope(name)
     }
     if not training:
-        return out
+        return _absorb_updates(view, out)
     seeds = {
         name
         for name, node in view.nodes.items()
@@ -103,7 +121,7 @@ def _left_out(view: GraphView, training: bool) -> set[str]:
     if labels != placeholders:
         seeds |= view.downstream(labels) - labels
     out |= view.downstream(seeds)
-    return _absorb_judgements(view, out)
+    return _absorb_judgements(view, _absorb_updates(view, out))
 
 
 def _labels_by_structure(view: GraphView) -> set[str]:
@@ -114,6 +132,25 @@ def _labels_by_structure(view: GraphView) -> set[str]:
             logits, answers = (source for source, _ in view.data_inputs(name)[:2])
             labels |= view.upstream([answers], control=False) - view.upstream([logits], control=False)
     return labels
+
+
+def _absorb_updates(view: GraphView, out: set[str]) -> set[str]:
+    """With what only assignments need: a step of a moving average is no answer of the model."""
+    waiting = [name for name, node in view.nodes.items() if _is_assignment(node.op)]
+    updates: set[str] = set()
+    while waiting:
+        for source, _ in view.data_inputs(waiting.pop()):
+            node = view.nodes.get(source)
+            if node is None or source in updates or source in out or node.op in vocabulary.PLACEHOLDER_OPS:
+                continue
+            if all(t in updates or _is_assignment(view.nodes[t].op) for t in view.consumers[source]):
+                updates.add(source)
+                waiting.append(source)
+    return out | updates
+
+
+def _is_assignment(operation: str) -> bool:
+    return operation.startswith("Assign")
 
 
 def _absorb_judgements(view: GraphView, out: set[str]) -> set[str]:

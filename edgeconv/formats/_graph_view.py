@@ -53,6 +53,7 @@ _MORE: dict[str, tuple[str | None, ...]] = {
     "NonMaxSuppressionV5": ("int32", "T=float32", "int32"),
     "CombinedNonMaxSuppression": ("float32", "float32", "float32", "int32"),
     "DecodeWav": ("float32", "int32"),
+    "CTCGreedyDecoder": ("int64", "int64", "int64", "T=float32"),
     "Svd": (None, None, None),
     "Qr": (None, None),
     "Merge": (None, "int32"),
@@ -66,6 +67,7 @@ _MORE: dict[str, tuple[str | None, ...]] = {
     "GRUBlockCell": (None,) * 4,
 }
 _LIST_ATTRIBUTES = ("Tout", "output_types", "component_types", "Toutput_types", "dtypes")
+_CTC_BEAM_SEARCH = "CTCBeamSearchDecoder"
 _COUNT_ATTRIBUTES = {
     "Split": "num_split",
     "SplitV": "num_split",
@@ -289,6 +291,9 @@ def output_dtypes(node: Any) -> tuple[str, ...]:
             return tuple(dtype_name(number) for number in node.attr[name].list.type)
     if operation in ("IdentityN", "While", "StatelessWhile", "_While"):
         return tuple(dtype_name(number) for number in node.attr["T"].list.type)
+    if operation == _CTC_BEAM_SEARCH:
+        # Indices, values and shapes of each path, then the likelihoods.
+        return ("int64",) * (3 * max(1, int(node.attr["top_paths"].i))) + (_by_rule(node, "T=float32"),)
     first = _first_dtype(node)
     if first is None:
         return ()

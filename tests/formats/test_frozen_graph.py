@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeconv.errors import InvalidModelError, UsageError
+from edgeconv.formats._graph_view import output_dtypes
 from edgeconv.formats._tensorflow_protos import tensorflow_protos
 from edgeconv.formats.frozen_graph import FORMAT, read_graph_def
 from edgeconv.formats.graph_candidates import (
@@ -143,6 +144,18 @@ def test_a_training_graph_offers_what_the_loss_takes_and_not_the_loss() -> None:
     assert [spec.name for spec in outputs] == ["probs"]
     scores = {c.tensor.name: c.score for c in candidate_inputs(graph)}
     assert scores["image"] > 0.5 > scores["labels_in"]
+
+
+def test_the_steps_of_moving_averages_are_no_outputs() -> None:
+    """The training graph of a network with batch normalisation: each layer offered two of them."""
+    graph = classifier()
+    node(graph, "loss", "L2Loss", "probs", T=FLOAT)
+    node(graph, "train", "ApplyGradientDescent", "bias", "loss", "loss", T=FLOAT)
+    node(graph, "moving_mean", "VariableV2", dtype=FLOAT, shape=(8,))
+    node(graph, "difference", "Sub", "moving_mean", "add", T=FLOAT)
+    node(graph, "step", "Mul", "difference", "bias", T=FLOAT)
+    node(graph, "AssignMovingAvg", "AssignSub", "moving_mean", "step", T=FLOAT)
+    assert [c.tensor.name for c in candidate_outputs(graph) if c.score >= 0.3] == ["probs"]
 
 
 def test_what_depends_on_no_input_and_what_lies_inside_a_loop_is_no_output() -> None:
@@ -397,3 +410,44 @@ def test_real_graphs_say_what_is_hard_about_them(corpus: Path) -> None:
     assert not codes("fz-facemask-ssd/face_mask_detection.pb")
     # The same network frozen, and trained again as a SavedModel, does the same work.
     assert FORMAT.describe(corpus / "fz-kws-armmcu/DS_CNN_S.pb").macs == 2_656_768
+
+
+def test_where_all_ends_in_a_loss_the_last_layers_before_it_are_offered() -> None:
+    """The training graph of a regression, of an autoencoder, of Q-learning: nothing is left for a person."""
+    graph = tensorflow_protos().GraphDef()
+    node(graph, "state", "Placeholder", dtype=FLOAT, shape=(None, 4))
+    node(graph, "aim", "Placeholder", dtype=FLOAT, shape=(None, 2))
+    for name, shape in {"w1": (4, 8), "w2": (8, 2), "b2": (2,)}.items():
+        node(graph, name, "VariableV2", dtype=FLOAT, shape=shape)
+        node(graph, f"{name}/read", "Identity", name, T=FLOAT)
+    node(graph, "hidden", "MatMul", "state", "w1/read", T=FLOAT)
+    node(graph, "product", "MatMul", "hidden", "w2/read", T=FLOAT)
+    node(graph, "sum", "BiasAdd", "product", "b2/read", T=FLOAT)
+    node(graph, "answer", "Tanh", "sum", T=FLOAT)
+    node(graph, "error", "SquaredDifference", "answer", "aim", T=FLOAT)
+    node(graph, "mean", "Mean", "error", T=FLOAT)
+    node(graph, "gradients/mean_grad/Tile", "Tile", "aim", T=FLOAT)
+    node(graph, "update", "ApplyGradientDescent", "w1", "gradients/mean_grad/Tile", T=FLOAT)
+    first = candidate_outputs(graph)[0]
+    assert first.tensor.name == "answer"
+    assert "the last layer before a loss" in first.evidence
+    with pytest.raises(UsageError) as caught:
+        contract_for_graph(graph)
+    assert "--outputs answer" in (caught.value.hint or "")
+
+
+def test_the_steps_of_moving_averages_are_no_outputs_without_an_optimiser_either() -> None:
+    graph = classifier()
+    node(graph, "moving_mean", "VariableV2", dtype=FLOAT, shape=(8,))
+    node(graph, "difference", "Sub", "moving_mean", "add", T=FLOAT)
+    node(graph, "AssignMovingAvg", "AssignSub", "moving_mean", "difference", T=FLOAT)
+    assert [c.tensor.name for c in candidate_outputs(graph) if c.score >= 0.3] == ["probs"]
+
+
+def test_the_types_of_what_a_ctc_decoder_gives_are_known() -> None:
+    graph = classifier()
+    node(graph, "beams", "CTCBeamSearchDecoder", "add", "lengths", T=FLOAT)
+    graph.node[-1].attr["top_paths"].i = 2
+    node(graph, "greedy", "CTCGreedyDecoder", "add", "lengths", T=FLOAT)
+    assert output_dtypes(graph.node[-2]) == ("int64",) * 6 + ("float32",)
+    assert output_dtypes(graph.node[-1]) == ("int64",) * 3 + ("float32",)
