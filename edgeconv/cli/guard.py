@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
+import textwrap
 import traceback
 from types import FrameType
 
@@ -57,9 +59,22 @@ def guarded(group: click.Command) -> int:
 
 def show_error(error: EdgeconvError) -> None:
     """Print an error to standard error: what and where and why on one line, then what to do."""
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {plain(str(error))}", err=True)
+    said = _lines(f"error: {plain(str(error))}", "  ").removeprefix("error:")
+    click.echo(f"{click.style('error:', fg='red', bold=True)}{said}", err=True)
     if error.hint:
-        click.echo(f"  {click.style('→', fg='cyan')} {plain(error.hint)}", err=True)
+        hint = _lines(f"  → {plain(error.hint)}", "    ").removeprefix("  →")
+        click.echo(f"  {click.style('→', fg='cyan')}{hint}", err=True)
+
+
+def _lines(text: str, indent: str) -> str:
+    """Broken between words on a terminal, where names and paths stay whole; elsewhere as it is."""
+    if not sys.stderr.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    return "\n".join(
+        textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        for line in text.split("\n")
+    )
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

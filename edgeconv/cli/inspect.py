@@ -103,7 +103,7 @@ def command(
         if found_nodes is not None:
             print_nodes(found_nodes)
     elif not (said and quiet):
-        from edgeconv.cli.tables import print_description
+        from edgeconv.cli.description_page import print_description
 
         print_description(description, all_ops=ops, verbose=bool(verbose))
     if said is not None:

@@ -6,33 +6,32 @@ import io
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from edgeconv.cli.front_end_lines import front_end_lines
 from edgeconv.cli.options import plain
-from edgeconv.formats.base import Candidate, Description, Shape, TensorSpec
+from edgeconv.formats.base import Shape
 
 if TYPE_CHECKING:
     from edgeconv.execution.manifest import ArtifactRecord, FailureRecord, Manifest
     from edgeconv.recipe.compare import Comparison
 
 _VERDICT_STYLE = {"pass": "green", "fail": "bold red", "skipped": "yellow"}
-_SHOWN_OPS = 8
-_VARIABLES = 30
 _SHORT_NOTE = 240
+_KEPT_END = 80
 
 
 def print_manifest(manifest: Manifest, folder: Path, *, quiet: bool, verbose: bool = False) -> None:
     """The artifacts with their gates, then what failed and what to do about it.
 
-    Notes that go on and on, as where names of fused operators are in them, are cut unless ``verbose``.
+    Notes that go on and on, as where names of fused operators are in them, lose their middle unless
+    ``verbose``: what to do stands at the end.
     """
     console = console_for_tables()
     if not quiet and manifest.artifacts:
@@ -48,12 +47,10 @@ def print_manifest(manifest: Manifest, folder: Path, *, quiet: bool, verbose: bo
         for note in manifest.source.notes:
             notes.setdefault(note, []).append("source")
         for note, ids in notes.items():
-            if len(note) > _SHORT_NOTE and not verbose:
-                note = f"{note[:_SHORT_NOTE]}… (-v shows all)"
-            console.print(_text(f"{', '.join(ids)}: {note}", "dim"), soft_wrap=True)
+            print_wrapped(console, f"{', '.join(ids)}: {note if verbose else _shortened(note)}", "dim")
     if manifest.front_end is not None and not quiet:
         for line in front_end_lines(manifest.front_end):
-            console.print(_text(line, "dim"), soft_wrap=True)
+            print_wrapped(console, line, "dim")
     for record in manifest.artifacts:
         if record.gate.verdict != "pass":
             what = f"{record.id}: gate {record.gate.verdict}, kept in {record.path}"
@@ -65,7 +62,7 @@ def print_manifest(manifest: Manifest, folder: Path, *, quiet: bool, verbose: bo
                 good = any(a.id == failure.artifact and a.gate.verdict == "pass" for a in manifest.artifacts)
                 said = f"{failure.superseded_by} took the place of" if good else "no better by"
                 what = f"{failure.artifact}: {said} {failure.conversion}"
-                console.print(_text(f"{what} ({failure.reason})", "dim"), soft_wrap=True)
+                print_wrapped(console, f"{what} ({failure.reason})", "dim")
     _print_failures(console, [f for f in manifest.failures if f.superseded_by is None], folder)
 
 
@@ -92,43 +89,7 @@ def _print_failures(console: Console, failures: list[FailureRecord], folder: Pat
             console.print(text, soft_wrap=True)
     told = {failure.artifact for failure in failures if not failure.follows}
     if follow := [f.artifact for f in failures if f.follows and f.artifact not in told]:
-        console.print(_text(f"  not made for that reason: {', '.join(dict.fromkeys(map(str, follow)))}"))
-
-
-def print_description(description: Description, *, all_ops: bool, verbose: bool) -> None:
-    """What ``edgeconv inspect`` says."""
-    console = console_for_tables()
-    console.print(Text.assemble((plain(Path(description.path).name), "bold"), f"  {description.format}"))
-    facts = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
-    for name, value in _facts(description):
-        facts.add_row(Text(name, style="dim"), _text(value))
-    console.print(facts)
-    variables = description.metadata.get("variables")
-    if description.format == "checkpoint" and variables:
-        console.print(f"\nvariables ({len(variables)})")
-        console.print(_variables(variables if verbose else variables[:_VARIABLES]))
-        if len(variables) > _VARIABLES and not verbose:
-            console.print(f"  … and {len(variables) - _VARIABLES} more, which -v lists")
-    for signature in description.signatures:
-        console.print(Text.assemble("\nsignature ", (plain(signature.name) or "(unnamed)", "bold")))
-        console.print(
-            _tensors([("in", spec) for spec in signature.inputs] + [("out", s) for s in signature.outputs])
-        )
-    if description.candidates:
-        console.print("\ncandidates (the graph does not say; choose with --inputs and --outputs)")
-        console.print(_candidates(description.candidates))
-    if description.ops:
-        console.print("\noperations")
-        console.print(Padding(_ops(description.ops, all_ops), (0, 0, 0, 2)))
-    if description.findings:
-        console.print("\nfindings")
-    for finding in description.findings:
-        text = Text.assemble("  ", ("!", "yellow"), " ", plain(finding.message))
-        if finding.where:
-            text.append(plain(f" ({finding.where})"), "dim")
-        if finding.hint:
-            text.append("\n    → ", "cyan").append(plain(finding.hint))
-        console.print(text, soft_wrap=True)
+        print_wrapped(console, f"  not made for that reason: {', '.join(dict.fromkeys(map(str, follow)))}")
 
 
 def show_shape(shape: Shape | None) -> str:
@@ -162,6 +123,29 @@ def console_for_tables() -> Console:
     """Standard output; where it is no terminal, wide enough that no name is cut."""
     console = Console()
     return console if console.is_terminal else Console(width=160, file=_WithoutTrailingSpaces())
+
+
+def print_wrapped(console: Console, text: str, style: str = "", indent: str = "    ") -> None:
+    """A line of prose: broken between words on a terminal, left whole where programs read it."""
+    shown = plain(text)
+    if console.is_terminal:
+        shown = "\n".join(_wrapped(line, console.width, indent) for line in shown.split("\n"))
+    console.print(Text(shown, style=style), soft_wrap=True)
+
+
+def _wrapped(line: str, width: int, indent: str) -> str:
+    # Names and paths are never broken: a terminal continues them on the next line, and they can be copied.
+    return textwrap.fill(
+        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _shortened(note: str) -> str:
+    """A note without its middle where it is long; whole words at both ends."""
+    if len(note) <= _SHORT_NOTE:
+        return note
+    beginning = note[: _SHORT_NOTE - _KEPT_END].rsplit(" ", 1)[0]
+    return f"{beginning} … {note[-_KEPT_END:].split(' ', 1)[-1]} (-v shows all)"
 
 
 class _WithoutTrailingSpaces(io.StringIO):
@@ -210,79 +194,6 @@ def _with_paths(hint: str | None, record: ArtifactRecord, manifest: Manifest, fo
 def _text(text: str, style: str = "") -> Text:
     """A text from a model or a message: neither markup nor control characters in it do anything."""
     return Text(plain(text), style=style)
-
-
-def _facts(description: Description) -> Iterable[tuple[str, str]]:
-    yield "made by", description.producer or "not said"
-    if description.version:
-        yield "version", description.version
-    yield "size", show_bytes(description.bytes)
-    yield "parameters", show_count(description.parameters)
-    yield "MACs", show_count(description.macs)
-    for key, value in description.metadata.items():
-        if key == "variables" and description.format == "checkpoint":
-            continue  # a table of their own
-        if value not in (None, "", [], {}, ()):
-            text = _fact(value)
-            yield key.replace("_", " "), text if len(text) <= 100 else text[:99] + "…"
-
-
-def _variables(variables: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
-    for each in variables:
-        shape = each["shape"]
-        stored = show_shape(None if shape is None else tuple(shape))
-        table.add_row(_text(each["name"]), _text(each["dtype"], "dim"), stored)
-    return table
-
-
-def _fact(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_fact(inner)}" for key, inner in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(_fact(inner) for inner in value)
-    return str(value)
-
-
-def _tensors(rows: list[tuple[str, TensorSpec]]) -> Table:
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for role, spec in rows:
-        quantized = ""
-        if spec.quantization is not None and len(spec.quantization.scale) == 1:
-            quantized = f"scale {spec.quantization.scale[0]:.4g}, zero {spec.quantization.zero_point[0]}"
-        inner = spec.tensor if spec.tensor not in (None, spec.name) else ""
-        table.add_row(
-            Text(f"  {role}", style="dim"),
-            _text(spec.name, "bold"),
-            _text(spec.dtype),
-            show_shape(spec.shape),
-            quantized,
-            _text(inner or "", "dim"),
-        )
-    return table
-
-
-def _candidates(candidates: tuple[Candidate, ...]) -> Table:
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for each in candidates:
-        table.add_row(
-            Text(f"  {each.role}", style="dim"),
-            _text(each.tensor.name, "bold"),
-            _text(each.tensor.dtype),
-            show_shape(each.tensor.shape),
-            f"{each.score:.2f}",
-            _text("; ".join(each.evidence), "dim"),
-        )
-    return table
-
-
-def _ops(ops: Any, all_ops: bool) -> Text:
-    ranked = sorted(ops.items(), key=lambda item: (-item[1], item[0]))
-    shown = ranked if all_ops else ranked[:_SHOWN_OPS]
-    text = _text(", ".join(f"{count} {name}" for name, count in shown))
-    if len(shown) < len(ranked):
-        text.append(f", and {len(ranked) - len(shown)} more kinds (--ops shows all)", "dim")
-    return text
 
 
 def table_with(*columns: str) -> Table:

@@ -19,14 +19,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from edgeconv.cli import description_page, tables
 from edgeconv.cli import progress as progress_module
-from edgeconv.cli import tables
 from edgeconv.cli.options import plain
 from edgeconv.cli.progress import progress
 from edgeconv.execution.events import Event
 from edgeconv.execution.manifest import Manifest
 from edgeconv.formats.base import Candidate, Description, Finding, Signature, TensorSpec
 
+RECORD = {
+    "id": "tflite.int16x8",
+    "format": "tflite",
+    "precision": "int16x8",
+    "path": "network.int16x8.tflite",
+    "sha256": "0",
+    "bytes": 1_234_567,
+    "from": "saved_model.fp32",
+    "conversion": "x",
+    "contract": {},
+    "seconds": 12.3,
+    "peak_rss_bytes": 1_234e6,
+    "gate": {"verdict": "pass", "reference": "saved_model.fp32"},
+}
 NASTY = "[red]x[/] [link=file:///etc]\x1b[2J\x07\r\u202e"
 
 
@@ -107,6 +121,66 @@ def test_an_error_on_a_terminal_is_coloured_and_short(tmp_path: Path) -> None:
     ]
 
 
+def test_a_long_error_on_a_terminal_is_broken_between_words_and_its_way_out_is_whole(tmp_path: Path) -> None:
+    name = "a_folder_with_a_long_name/" * 4 + "model.ckpt-68577"
+    code, seen = on_a_terminal([sys.executable, "-m", "edgeconv", "inspect", name], tmp_path)
+    assert code == 2
+    lines = without_colours(seen).splitlines()
+    assert lines[0] == "error:"
+    assert lines[1].strip() == f"{name}:"  # the terminal goes on with it on the next line: it can be copied
+    assert lines[-1] == "  → check the path"
+
+
+def test_a_training_checkpoint_is_one_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What optimisers remember is counted, unlikely candidates too, and what is said of many is said once."""
+    stream = io.StringIO()
+    console = Console(file=stream, width=80, force_terminal=True, no_color=True)
+    monkeypatch.setattr(tables, "console_for_tables", lambda: console)
+    names = [f"block{n}/convolution{n}/BatchNorm/moving_variance" for n in range(40)]
+    stored = [*names, *(f"{name}/{slot}" for name in names for slot in ("Adam", "Adam_1"))]
+    tensor = TensorSpec("block9/convolution9/BatchNorm/moments", "float32", (1,))
+    doubtful = [Candidate("output", tensor, "Mul", 0.15, ("no input's values reach it",))] * 30
+    hint = "'edgeconv convert' takes dropout out; " + "and so on " * 20 + "--last-word"
+    description = Description(
+        format="checkpoint",
+        path="run/model.ckpt",
+        bytes=1,
+        candidates=(Candidate("output", tensor, "Relu", 0.9, ("nothing takes it",)), *doubtful),
+        metadata={"variables": [{"name": name, "dtype": "float32", "shape": [1]} for name in stored]},
+        findings=tuple(Finding("live-dropout", f"dropout {name}", hint=hint) for name in names),
+    )
+
+    description_page.print_description(description, all_ops=False, verbose=False)
+
+    seen = without_colours(stream.getvalue())
+    assert len(seen.splitlines()) < 60
+    assert all(len(line.rstrip()) <= 80 for line in seen.splitlines())
+    assert "and 20 more and 80 of optimisers, which -v lists" in seen
+    assert "and 30 less likely outputs, which -v lists" in seen
+    assert tensor.name in seen
+    assert names[0] in seen
+    assert "36 more of that kind" in seen
+    assert seen.count("--last-word") == 1
+
+    stream.truncate(0)
+    description_page.print_description(description, all_ops=False, verbose=True)
+    seen = without_colours(stream.getvalue())
+    assert seen.count("Adam_1") == 40
+    assert seen.count("no input's values reach it") == 30
+
+
+def test_a_long_note_loses_its_middle_and_not_what_to_do(screen: io.StringIO) -> None:
+    note = "left as it is: " + ", ".join(f"layer{n}" for n in range(90)) + "; name one with --outputs NAME"
+    manifest = Manifest.model_validate(
+        {"source": {"path": "m", "format": "onnx", "sha256": "0", "notes": [note]}, "artifacts": [RECORD]}
+    )
+    tables.print_manifest(manifest, Path("out"), quiet=False)
+    seen = " ".join(without_colours(screen.getvalue()).split())
+    assert "left as it is: layer0," in seen
+    assert "layer50" not in seen
+    assert seen.endswith("name one with --outputs NAME (-v shows all)")
+
+
 def test_a_reader_that_goes_away_is_no_error(artifacts: Path) -> None:
     command = f"{sys.executable} -m edgeconv inspect {artifacts / 'digits.fp32.onnx'} --json"
     ran = subprocess.run(
@@ -121,7 +195,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What tables print, as on a terminal that shows colours."""
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=120)
-    monkeypatch.setattr(tables, "_console", lambda: console)
+    monkeypatch.setattr(tables, "console_for_tables", lambda: console)
     monkeypatch.setattr(progress_module, "Console", lambda **_: console)
     return stream
 
@@ -148,7 +222,7 @@ def test_names_from_a_model_are_shown_and_do_nothing(screen: io.StringIO) -> Non
         metadata={"doc": NASTY},
         findings=(Finding("code", NASTY, where=NASTY, hint=NASTY),),
     )
-    tables.print_description(description, all_ops=True, verbose=True)
+    description_page.print_description(description, all_ops=True, verbose=True)
     assert_harmless(screen.getvalue())
 
 
@@ -192,23 +266,9 @@ def test_names_of_files_and_numbers_are_whole_at_any_width(
     width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = io.StringIO()
-    monkeypatch.setattr(tables, "_console", lambda: Console(file=stream, width=width))
-    record = {
-        "id": "tflite.int16x8",
-        "format": "tflite",
-        "precision": "int16x8",
-        "path": "network.int16x8.tflite",
-        "sha256": "0",
-        "bytes": 1_234_567,
-        "from": "saved_model.fp32",
-        "conversion": "x",
-        "contract": {},
-        "seconds": 12.3,
-        "peak_rss_bytes": 1_234e6,
-        "gate": {"verdict": "pass", "reference": "saved_model.fp32"},
-    }
+    monkeypatch.setattr(tables, "console_for_tables", lambda: Console(file=stream, width=width))
     source = {"path": "network.keras", "format": "keras", "sha256": "0"}
-    manifest = Manifest.model_validate({"source": source, "artifacts": [record]})
+    manifest = Manifest.model_validate({"source": source, "artifacts": [RECORD]})
     tables.print_manifest(manifest, Path("out"), quiet=False)
     row = stream.getvalue().splitlines()[1]
     for shown in ("network.int16x8.tflite", "1.2 MB", "pass", "12.3", "1,234"):
