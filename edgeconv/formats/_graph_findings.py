@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from edgeconv.formats import _graph_vocabulary as vocabulary
+from edgeconv.formats._batch_norm import uses_its_batch
 from edgeconv.formats._graph_view import GraphView
 from edgeconv.formats.base import Finding
 from edgeconv.formats.graph_detection import detection_findings
@@ -65,13 +66,10 @@ def _not_frozen(nodes: list[tuple[str, Any]]) -> list[Finding]:
 
 
 def _training_batch_norm(nodes: list[tuple[str, Any]]) -> list[Finding]:
-    # An absent attribute has the op's default, which is True.
-    live = [
-        name
-        for name, node in nodes
-        if node.op in vocabulary.BATCH_NORM_OPS
-        and (node.attr["is_training"].b if "is_training" in node.attr else True)
-    ]
+    scopes: dict[str, dict[str, Any]] = {}
+    for name, node in nodes:
+        scopes.setdefault(_scope(name, node), {})[node.name] = node
+    live = [name for name, node in nodes if uses_its_batch(node, scopes[_scope(name, node)])]
     if not live:
         return []
     return [
@@ -83,6 +81,11 @@ def _training_batch_norm(nodes: list[tuple[str, Any]]) -> list[Finding]:
             "frozen graph that has lost them needs its checkpoint: --checkpoint PREFIX",
         )
     ]
+
+
+def _scope(name: str, node: Any) -> str:
+    """The function that a node stands in: what is before its own name."""
+    return name.removesuffix(node.name)
 
 
 def _live_randomness(nodes: list[tuple[str, Any]]) -> list[Finding]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 
 from edgeconv.formats import _graph_vocabulary as vocabulary
+from edgeconv.formats._batch_norm import uses_its_batch
 from edgeconv.formats._graph_view import GraphView
 from edgeconv.formats.base import TensorSpec
 
@@ -102,9 +103,7 @@ def _decides_over_training(view: GraphView, name: str, chosen: set[str]) -> bool
         node = view.nodes.get(marked)
         if node is None:
             continue
-        live = node.op in vocabulary.BATCH_NORM_OPS and (
-            node.attr["is_training"].b if "is_training" in node.attr else True
-        )
+        live = uses_its_batch(node, view.nodes)
         if (live or node.op in vocabulary.RANDOM_OPS) and name in view.upstream([marked]):
             return True
     return False

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from edgeconv.formats import _graph_vocabulary as vocabulary
+from edgeconv.formats._batch_norm import uses_its_batch
 from edgeconv.formats._tensor_types import dtype_name
 from edgeconv.formats.graph_reading import functions_named_in, split_reference
 from edgeconv.surgery._scalars import PASSING, evaluated
@@ -155,13 +156,6 @@ def called(graph: Graph) -> list[Any]:
     return sorted((f for f in library if f.signature.name in always), key=lambda f: str(f.signature.name))
 
 
-def is_training_batch_norm(node: Any) -> bool:
-    """Whether a NodeDef is a fused batch normalisation that uses the batch; an absent attribute means so."""
-    if node.op not in vocabulary.BATCH_NORM_OPS:
-        return False
-    return bool(node.attr["is_training"].b) if "is_training" in node.attr else True
-
-
 def _by_switches_named(graph: Graph) -> Iterator[Liveness]:
     import numpy
 
@@ -229,7 +223,7 @@ def _with_callees(graph: Graph, names: list[str]) -> set[str]:
 
 
 def _is_mark(node: Any, scope: Mapping[str, Any]) -> bool:
-    training = is_training_batch_norm(node) or node.op in vocabulary.RANDOM_OPS
+    training = uses_its_batch(node, scope) or node.op in vocabulary.RANDOM_OPS
     return training or node.op.startswith(_WRITES) or _is_batch_variance(node, scope)
 
 

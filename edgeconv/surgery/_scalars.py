@@ -74,7 +74,7 @@ def _functions() -> dict[str, Callable[..., Any]]:
 
 
 def scalar(graph: Graph, reference: str, known: dict[str, Any] | None = None) -> Any | None:
-    """The value of a tensor of at most a few elements that constants decide; else ``None``.
+    """The value of a real tensor of at most a few elements that constants decide; else ``None``.
 
     Args:
         graph: the graph.
@@ -92,7 +92,9 @@ def scalar(graph: Graph, reference: str, known: dict[str, Any] | None = None) ->
         return None
     known[reference] = None  # also of what comes back to itself
     if node.op == "Const":
-        known[reference] = graph.constant(reference, limit=_ELEMENTS)
+        value = graph.constant(reference, limit=_ELEMENTS)
+        # No switch, probability or factor is complex.
+        known[reference] = None if value is not None and value.dtype.kind == "c" else value
     elif ":" not in reference and (node.op in PASSING or node.op == "Cast" or node.op in _functions()):
         inputs = graph.data_inputs(node)
         values = []

@@ -8,7 +8,8 @@ Epsilon and data format stay. Which variables hold the moving statistics is told
 batch's (through exponential averages with or without correction of their bias), else by what the op itself
 takes, else by names beside gamma and beta. Where there are variables and nothing tells, the layer is
 refused by name. A graph without variables has lost what nothing used: it stays what it is, with a warning,
-because there is nothing else that it could be, and people do publish such graphs.
+because there is nothing else that it could be, and people do publish such graphs. The op is also what Keras 2
+writes a layer normalisation with: that one stays.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from __future__ import annotations
 from typing import Any
 
 from edgeconv.errors import ConversionError
+from edgeconv.formats._batch_norm import uses_its_batch
 from edgeconv.surgery import _moving_statistics as moving
-from edgeconv.surgery._liveness import called, is_training_batch_norm, repairable
+from edgeconv.surgery._liveness import called, repairable
 from edgeconv.surgery._variables import VARIABLES
 from edgeconv.surgery.changes import Change, Replaced
 from edgeconv.surgery.graph import Graph, full
@@ -36,7 +38,7 @@ def rewrite(graph: Graph) -> list[Change]:
     lost: list[str] = []
     for name in repairable(graph):
         node = graph.nodes[name]
-        if is_training_batch_norm(node):
+        if uses_its_batch(node, graph.nodes):
             change = _repaired(graph, node)
             if change is None:
                 lost.append(name)
@@ -50,7 +52,7 @@ def rewrite(graph: Graph) -> list[Change]:
         f"{function.signature.name}/{node.name}"
         for function in called(graph)
         for node in function.node_def
-        if is_training_batch_norm(node)
+        if uses_its_batch(node, {each.name: each for each in function.node_def})
     ]
     return [*changes, _inside(inner)] if inner else changes
 

@@ -374,3 +374,19 @@ def frozen(source: Any) -> Any:
     """The graph with constants for variables and nothing beside the path, as freeze_graph leaves it."""
     with session_of(source.graph_def, source.values) as session:
         return v1().graph_util.convert_variables_to_constants(session, source.graph_def, ["y"])
+
+
+def test_the_layer_normalisation_of_keras_2_belongs_to_inference() -> None:
+    """It is the same op in training mode, with samples and positions in the place of channels."""
+    import tf_keras
+
+    def build(x: Any) -> Any:
+        rows = tf_keras.layers.LayerNormalization()(v1().reshape(x, [-1, 4, 6]))
+        return v1().nn.relu(tf_keras.layers.LayerNormalization()(rows), name="y")
+
+    graph, changes = rewritten(built(build, (None, 24)))
+
+    assert [change for change in changes if "batch_norm" in change.rewrite] == []
+    norms = [node for node in graph.graph_def.node if node.op == "FusedBatchNormV3"]
+    assert [node.attr["is_training"].b for node in norms if "is_training" in node.attr] == []
+    assert len(norms) == 2

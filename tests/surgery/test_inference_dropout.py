@@ -239,3 +239,14 @@ def test_a_generator_that_starts_from_noise_is_left() -> None:
 
 def test_a_graph_without_training_is_not_touched() -> None:
     assert prove(plain, plain, X) == []
+
+
+def test_products_and_sums_of_complex_numbers_are_no_dropout() -> None:
+    """A cosine transform by FFT multiplies with complex constants; that once ended the conversion."""
+    import tensorflow as tf
+
+    def build(x: Any) -> Any:
+        turned = tf.complex(x, x) * tf.constant(1 + 2j, tf.complex64) + tf.constant(1j, tf.complex64)
+        return v1().add(tf.math.real(turned), 1.0, name="y")
+
+    assert rewritten(built(build, (None, 6)))[1] == []
