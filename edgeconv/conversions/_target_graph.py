@@ -5,13 +5,14 @@ The frozen graph itself stays as it is; the gate compares it with what is made o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from edgeconv.formats.base import Contract, TensorSpec
 from edgeconv.formats.graph_reading import split_reference
 from edgeconv.surgery.changes import Change
 from edgeconv.surgery.graph import Graph, full, short
+from edgeconv.surgery.loops import CARRIES, without_loops
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ _REFUSED = {
         b"TensorArray",
         b"AdjustSaturation",
         b"BiasAddV1",
+        b"OneHot",
         b"ResizeArea",
         b"ResizeBicubic",
         b"Roll",
@@ -73,37 +75,67 @@ def needs_rewriting(data: bytes, target: str) -> bool:
     return any(name in data for name in _REFUSED[target])
 
 
-def rewritten(data: bytes, contract: Contract, path: str, target: str) -> TargetGraph | None:
-    """The graph in ops of ``target``; ``None`` if there was nothing to do.
+def rewritten(data: bytes, contract: Contract, path: str, target: str) -> Iterator[TargetGraph]:
+    """The graph in ops of ``target``, in the ways that it can be had, the best one first.
 
     ``target`` is ``tflite``, ``onnx``, ``onnx in float32`` (also of a graph in float64), or ``onnx first``:
     only what is rewritten before tf2onnx is tried, which are loops that go round once at most, maps over a
     batch, and ops that it gets wrong.
-    A loop that cannot be rewritten while the batch is open is for TFLite rewritten with a batch of 1.
+
+    Nothing comes where there is nothing to do. There is more than one way where a loop is left: it may become
+    one with functions, or be written down for a batch of 1. A loop that goes over the samples of a batch one
+    by one is better written down for one; one that carries a state from trip to trip goes over time, and
+    keeps its open length as long as the converter takes it.
     """
     found = _attempt(data, contract, path, target)
-    left = [change for change in found.changes if change.warning and change.rewrite in _PER_BATCH]
-    if target != "tflite" or not left:
-        return found if found.changes else None
+    if not found.changes:
+        return
+    if target == "onnx first" or not _left(found):
+        yield found
+        return
     fixed = replace(
         contract,
         inputs=tuple(_pinned(s) for s in contract.inputs),
         outputs=tuple(_pinned(s) for s in contract.outputs),
     )
-    if fixed.inputs == contract.inputs:
-        return found if found.changes else None
-    second = _attempt(data, fixed, path, target)
-    if sum(change.warning for change in second.changes) < sum(change.warning for change in found.changes):
-        note = Change("loops", "the loop cannot have an open batch in TFLite: the batch is pinned to 1")
-        return replace(second, changes=(note, *second.changes), pinned=True)
-    return found if found.changes else None
+    pinnable = target == "tflite" and fixed.inputs != contract.inputs
+    as_functions = _attempt(data, contract, path, target, functions=True)
+    ways = [as_functions]
+    if pinnable:
+        ways.append(_said_pinned(_attempt(data, fixed, path, target, functions=True)))
+        # Where the batch is 1, few loops are left to become functions: the third way may be the second.
+        written_down = _said_pinned(_attempt(data, fixed, path, target))
+        carries = any(change.rewrite == CARRIES for way in ways for change in way.changes)
+        ways.insert(len(ways) if carries else 0, written_down)
+    least = min(map(_left, ways))
+    if least >= _left(found):
+        # Whatever way was tried, the loop is left: this one says most about the reasons.
+        yield as_functions
+        return
+    seen: set[bytes] = set()
+    for way in ways:
+        if _left(way) == least and way.data not in seen:
+            seen.add(way.data)
+            yield way
+
+
+def _left(target: TargetGraph) -> int:
+    """How much that may depend on the batch was left as it was."""
+    return sum(change.warning and change.rewrite in _PER_BATCH for change in target.changes)
+
+
+def _said_pinned(target: TargetGraph) -> TargetGraph:
+    note = Change("loops", "the loop cannot have an open batch in TFLite: the batch is pinned to 1")
+    return replace(target, changes=(note, *target.changes), pinned=True)
 
 
 def _pinned(spec: TensorSpec) -> TensorSpec:
     return replace(spec, shape=(1, *spec.shape[1:])) if spec.shape and spec.shape[0] is None else spec
 
 
-def _attempt(data: bytes, contract: Contract, path: str, target: str) -> TargetGraph:
+def _attempt(
+    data: bytes, contract: Contract, path: str, target: str, *, functions: bool = False
+) -> TargetGraph:
     from tensorflow.core.framework import graph_pb2
 
     graph_def = graph_pb2.GraphDef()
@@ -111,7 +143,7 @@ def _attempt(data: bytes, contract: Contract, path: str, target: str) -> TargetG
     outputs = [spec.inner_name for spec in contract.outputs]
     graph = Graph(graph_def, outputs=outputs, inputs=[s.inner_name for s in contract.inputs], path=path)
     inputs = [_given(graph, spec) for spec in contract.inputs]
-    changes = [change for rewrite in _rewrites(target) for change in rewrite(graph)]
+    changes = [change for rewrite in _rewrites(target, functions) for change in rewrite(graph)]
     named = replace(
         contract,
         inputs=tuple(replace(s, tensor=full(t)) for s, t in zip(contract.inputs, inputs, strict=True)),
@@ -122,27 +154,30 @@ def _attempt(data: bytes, contract: Contract, path: str, target: str) -> TargetG
     return TargetGraph(bytes(graph_def.SerializeToString()), named, tuple(changes))
 
 
-def _rewrites(target: str) -> list[Callable[[Graph], list[Change]]]:
-    """The rewrites for a target, in their order."""
+def _rewrites(target: str, functions: bool) -> list[Callable[[Graph], list[Change]]]:
+    """The rewrites for a target, in their order; ``functions`` says whether loops may become such."""
     from edgeconv.surgery import graph_combined_nms
     from edgeconv.surgery import graph_decompose as decompose
     from edgeconv.surgery import graph_decompose_images as images
+    from edgeconv.surgery import graph_decompose_layout as layout
     from edgeconv.surgery import graph_decompose_math as math
     from edgeconv.surgery import graph_decompose_recurrent as recurrent
     from edgeconv.surgery import graph_float64_to_float32 as float64
-    from edgeconv.surgery.loops import without_loops
 
     if target == "onnx first":
         table = images.WRONG_IN_ONNX | math.WRONG_IN_ONNX
         return [lambda graph: without_loops(graph, most=1), lambda graph: decompose.rewrite(graph, table)]
     tables = {
-        "tflite": math.TFLITE | images.TFLITE | recurrent.EVERYWHERE,
+        "tflite": math.TFLITE | images.TFLITE | layout.TFLITE | recurrent.EVERYWHERE,
         "onnx": math.ONNX | images.ONNX | recurrent.EVERYWHERE,
     }
     chosen = tables[target.split()[0]]
     # Loops come before single ops: those inside of one can be taken apart once it is unrolled. The wide
     # floats are narrowed before ops are taken apart, since some formulas are those of float32.
-    rewrites: list[Callable[[Graph], list[Change]]] = [graph_combined_nms.rewrite, without_loops]
+    rewrites: list[Callable[[Graph], list[Change]]] = [
+        graph_combined_nms.rewrite,
+        lambda graph: without_loops(graph, functions=functions),
+    ]
     if target != "onnx":
         rewrites.append(float64.rewrite)
     return [*rewrites, lambda graph: decompose.rewrite(graph, chosen)]

@@ -9,6 +9,7 @@ tf2onnx makes LSTM and GRU of the loops that it knows. Maps over a batch are rew
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def convert(job: ConversionJob) -> ConversionResult:
     graphs.checked_inputs(contract, job.source.path)
     first = None
     if needs_rewriting(job.source.path.read_bytes(), "onnx first"):
-        first = _rewritten(contract, job, "onnx first")
+        first = next(_rewritten(contract, job, "onnx first"), None)
     try:
         return _converted(job, contract) if first is None else _of(first, job)
     except ConversionError as error:
@@ -47,13 +48,11 @@ def convert(job: ConversionJob) -> ConversionResult:
     for target in ("onnx", "onnx in float32"):
         if target == "onnx in float32" and not _no_kernel(refused):
             continue
-        graph = _rewritten(contract, job, target)
-        if graph is None:
-            continue
-        try:
-            return _of(graph, job)
-        except ConversionError as error:
-            refused = error
+        for graph in _rewritten(contract, job, target):
+            try:
+                return _of(graph, job)
+            except ConversionError as error:
+                refused = error
     raise refused
 
 
@@ -62,12 +61,11 @@ def _no_kernel(error: ConversionError) -> bool:
     return "NOT_IMPLEMENTED" in f"{error.what} {error.why}"
 
 
-def _rewritten(contract: Contract, job: ConversionJob, target: str) -> TargetGraph | None:
+def _rewritten(contract: Contract, job: ConversionJob, target: str) -> Iterator[TargetGraph]:
     from edgeconv.conversions._tf2onnx_graph import read_graph
 
     data = read_graph(job.source.path).SerializeToString()
-    found = rewritten(data, contract, str(job.source.path), target)
-    return found if found is not None and found.effective else None
+    return (found for found in rewritten(data, contract, str(job.source.path), target) if found.effective)
 
 
 def _of(target: TargetGraph, job: ConversionJob) -> ConversionResult:

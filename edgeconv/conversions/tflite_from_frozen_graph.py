@@ -47,18 +47,25 @@ def convert(job: ConversionJob) -> ConversionResult:
             return _converted(job, contract, data)
         except ConversionError as error:
             refused = error
-    target = rewritten(data, contract, str(path), "tflite")
-    try:
-        if target is None or not target.effective:
-            if refused is not None:
-                raise refused
+    left = None
+    for target in rewritten(data, contract, str(path), "tflite"):
+        left = left or target.left
+        if not target.effective:
+            continue
+        try:
+            result = _converted(job, target.contract, target.data)
+        except ConversionError as error:
+            refused = error
+            continue
+        return replace(result, notes=(*target.notes, *result.notes))
+    if refused is None:
+        try:
             return _converted(job, contract, data)
-        result = _converted(job, target.contract, target.data)
-    except ConversionError as error:
-        if target is not None and target.left:
-            error.why = f"{error.why}; {target.left}" if error.why else target.left
-        raise
-    return replace(result, notes=(*target.notes, *result.notes))
+        except ConversionError as error:
+            refused = error
+    if left:
+        refused.why = f"{refused.why}; {left}" if refused.why else left
+    raise refused
 
 
 def _converted(job: ConversionJob, contract: Contract, data: bytes) -> ConversionResult:

@@ -36,6 +36,7 @@ class Emitter:
     Attributes:
         graph: that is added to.
         mirror: ``tf.Graph`` with the same nodes under the same names.
+        written: name of a list to the shapes of the elements that were written to it at open indices.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -43,6 +44,7 @@ class Emitter:
 
         self.graph = graph
         self.mirror = tf.Graph()
+        self.written: dict[str, list[tuple[int | None, ...]]] = {}
         self._tensors: dict[str, Any] = {}
         self._values: dict[str, Any] = {}
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}

@@ -41,7 +41,8 @@ class Handle:
         name: of its node.
         dtype: ``AttrValue`` of its elements' type.
         element: static shape of an element; ``None`` if unknown.
-        size: reference to how many it has at first.
+        size: reference to how many it has at first; empty inside of a function, where the list comes from
+            around it.
         grows: whether it grows when written beyond its size.
     """
 
@@ -149,6 +150,10 @@ def write(emitter: Emitter, array: Array, index: str, value: str, name: str) -> 
     if not array.whole and not array.elements:
         raise Cannot(f"'{name}' writes at an index that is not known, to a list that holds nothing yet")
     whole = stacked(emitter, array, name)
+    if (row := emitter.shape(value)) is not None:
+        emitter.written.setdefault(array.handle.name, []).append(row)
+    if array.handle.grows:
+        return Array(array.handle, with_row(emitter, whole, index, value, name), {}, None)
     return Array(array.handle, replaced_row(emitter, whole, index, value, name), {}, array.count)
 
 
@@ -166,6 +171,29 @@ def replaced_row(emitter: Emitter, whole: str, index: str, value: str, name: str
         "TensorScatterUpdate", name, [whole, row, expanded(emitter, value, name)],
         T=emitter.dtype(whole), Tindices=tf.int32,
     )  # fmt: skip
+
+
+def with_row(emitter: Emitter, whole: str, index: str, value: str, name: str) -> str:
+    """``whole`` with the row at ``index`` replaced by ``value``, or put behind the last one."""
+    import tensorflow as tf
+
+    zero, one = (emitter.constant(_int32(value)) for value in (0, 1))
+    after = emitter.emit("AddV2", f"{name}/after", [index, one], T=tf.int32)
+    first, last = (
+        emitter.emit("Pack", f"{name}/bound", [bound], N=1, T=tf.int32, axis=0) for bound in (index, after)
+    )
+    ends, steps = emitter.constant(_int32([0])), emitter.constant(_int32([1]))
+    dtype = emitter.dtype(value)
+    before, behind = (
+        emitter.emit(
+            "StridedSlice", f"{name}/rest", [whole, start, stop, steps],
+            T=dtype, Index=tf.int32, begin_mask=begin, end_mask=end, ellipsis_mask=0, new_axis_mask=0,
+            shrink_axis_mask=0,
+        )
+        for start, stop, begin, end in ((ends, first, 1, 0), (last, ends, 0, 1))
+    )  # fmt: skip
+    parts = [before, expanded(emitter, value, name), behind]
+    return emitter.emit("ConcatV2", name, [*parts, zero], N=3, T=dtype, Tidx=tf.int32)
 
 
 def expanded(emitter: Emitter, reference: str, name: str) -> str:
@@ -259,7 +287,7 @@ def size(emitter: Emitter, array: Array, name: str) -> str:
 
     if array.count is not None:
         return emitter.constant(_int32(array.count))
-    if not array.handle.grows:
+    if not array.handle.grows and array.handle.size:
         return array.handle.size
     if not array.whole:
         raise Cannot(f"it is not known how many elements the list '{array.handle.name}' has")

@@ -20,6 +20,7 @@ from edgeconv.surgery import graph_tensor_arrays as arrays
 from edgeconv.surgery.graph import Graph, short
 from edgeconv.surgery.graph_loops_emitter import Emitter
 from edgeconv.surgery.graph_loops_frames import ENTER, EXIT, MERGE, NEXT, SWITCH, Frame, Frames, Path
+from edgeconv.surgery.graph_loops_while import Function, carries_state, run_as_while
 from edgeconv.surgery.graph_tensor_arrays import Array, Cannot, Handle
 from edgeconv.surgery.graph_vectorise import run_as_map
 
@@ -44,6 +45,7 @@ class Scope:
         known: what references of the source stand for here.
         trip: whether it is a trip.
         prefix: that names of new nodes begin with.
+        function: that is written here; what is seen from inside is taken through it.
     """
 
     path: Path
@@ -52,6 +54,7 @@ class Scope:
     known: dict[str, Value] = field(default_factory=dict)
     trip: bool = False
     prefix: str = ""
+    function: Function | None = None
 
 
 class Unroller:
@@ -63,17 +66,22 @@ class Unroller:
         root: the scope outside of all loops.
         trips: name of a loop that was unrolled to how often it goes round.
         maps: names of loops that became one computation for all elements.
+        whiles: name of a loop that became a node with functions to whether it carries tensors on.
         failed: path of a loop that could not be, to the reason.
     """
 
-    def __init__(self, graph: Graph, frames: Frames, emitter: Emitter, most: int = TRIPS) -> None:
+    def __init__(
+        self, graph: Graph, frames: Frames, emitter: Emitter, most: int = TRIPS, functions: bool = False
+    ) -> None:
         self.graph = graph
         self.most = most
+        self.functions = functions
         self.frames = frames
         self.root = Scope((), None, emitter)
         self.budget = NODES
         self.trips: dict[str, int] = {}
         self.maps: list[str] = []
+        self.whiles: dict[str, bool] = {}
         self.failed: dict[Path, str] = {}
         self._literals: dict[str, frozenset[tuple[str, bool]]] = {}
 
@@ -112,7 +120,17 @@ class Unroller:
 
     def _seen(self, reference: str, scope: Scope) -> Value:
         at = self._home(reference, scope)
-        return at.known[short(reference)]
+        return self._taken(at.known[short(reference)], at.emitter, scope)
+
+    def _taken(self, value: Value, emitter: Emitter, scope: Scope) -> Value:
+        """A value of ``emitter`` as seen from a scope, which may be inside of functions."""
+        if emitter is scope.emitter:
+            return value
+        at = scope
+        while at.function is None:
+            assert at.outer is not None
+            at = at.outer
+        return at.function.take(self._taken(value, emitter, at.function.outer))
 
     def _home(self, reference: str, scope: Scope) -> Scope:
         """The scope, this one or one around, that a node is evaluated in."""
@@ -184,7 +202,8 @@ class Unroller:
         inputs = self.graph.data_inputs(node)
         if node.op in ENTER:
             assert scope.outer is not None
-            scope.known[name] = self._seen(inputs[0], scope.outer)
+            value = self._seen(inputs[0], scope.outer)
+            scope.known[name] = self._taken(value, scope.outer.emitter, scope)
         elif node.op in EXIT:
             self.run(self.frames.inner(name), scope)
         elif node.op in SWITCH:
@@ -229,18 +248,36 @@ class Unroller:
         if frame.path in self.failed:
             raise Cannot(self.failed[frame.path])
         first = self._first(frame, scope)
+        budget = self.budget
         try:
             self._run(frame, scope, first)
         except Cannot as reason:
-            try:
-                last = run_as_map(self, frame, scope, first)
-            except Cannot as second:
-                self.failed[frame.path] = f"{reason}; as one computation for all elements: {second}"
-                raise Cannot(self.failed[frame.path]) from reason
+            self.budget = budget
+            last = self._otherwise(frame, scope, first, reason)
             self.trips.pop(frame.path[-1], None)
-            self.maps.append(frame.path[-1])
             shared = Scope(frame.path, scope, scope.emitter, prefix=scope.prefix)
             self._leave(frame, scope, Scope(frame.path, shared, scope.emitter, last, True, scope.prefix))
+
+    def _otherwise(
+        self, frame: Frame, scope: Scope, first: dict[str, Value], unrolled: Cannot
+    ) -> dict[str, Value]:
+        """What the variables of a loop are in the end, which could not be unrolled."""
+        why = [str(unrolled)]
+        try:
+            last = run_as_map(self, frame, scope, first)
+            self.maps.append(frame.path[-1])
+            return last
+        except Cannot as reason:
+            why.append(f"as one computation for all elements: {reason}")
+        if self.functions:
+            try:
+                last = run_as_while(self, frame, scope, first)
+                self.whiles[frame.path[-1]] = carries_state(self, frame, first)
+                return last
+            except Cannot as reason:
+                why.append(f"as a loop with functions: {reason}")
+        self.failed[frame.path] = "; ".join(why)
+        raise Cannot(self.failed[frame.path]) from unrolled
 
     def _run(self, frame: Frame, scope: Scope, first: dict[str, Value]) -> None:
         emitter = scope.emitter

@@ -3,9 +3,11 @@
 Each loop is tried in these ways, in this order:
 
 1. unrolled (``graph_unroll``), where the number of trips is known or bounded: nothing is left of it;
-2. as one computation for the whole batch (``graph_vectorise``), where it maps over a batch of open size.
+2. as one computation for the whole batch (``graph_vectorise``), where it maps over a batch of open size;
+3. as one node with functions and tensors for lists (``graph_loops_while``), if that is asked for: the number
+   of trips depends on the data.
 
-What neither can do (the number of trips depends on the data) is left as it was, and said with the reason.
+What none of them can do is left as it was, and said with the reason.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ from edgeconv.surgery.graph_loops_emitter import Emitter
 from edgeconv.surgery.graph_loops_frames import EXIT, Frames
 from edgeconv.surgery.graph_tensor_arrays import Cannot, kind
 from edgeconv.surgery.graph_unroll import TRIPS, Unroller
+
+CARRIES = "loops with a state"
+"""What a change is called that made functions of a loop which carries tensors from trip to trip."""
 
 
 def has_loops(graph_def: object) -> bool:
@@ -28,12 +33,13 @@ def has_lists(graph_def: object) -> bool:
     return any(kind(node.op) for node in graph_def.node)  # type: ignore[attr-defined]
 
 
-def without_loops(graph: Graph, most: int = TRIPS) -> list[Change]:
+def without_loops(graph: Graph, most: int = TRIPS, *, functions: bool = False) -> list[Change]:
     """Rewrite the loops and lists of ``graph``; shapes of placeholders count as pinned.
 
     Args:
         graph: edited in place.
         most: trips that are written down for one loop.
+        functions: whether a loop may become a node with functions (control flow v2).
 
     Returns:
         What was done with each loop, and with a reason what could not be.
@@ -42,7 +48,7 @@ def without_loops(graph: Graph, most: int = TRIPS) -> list[Change]:
     if not has_loops(graph.graph_def) and not has_lists(graph.graph_def):
         return []
     frames = Frames(graph)
-    unroller = Unroller(graph, frames, Emitter(graph), most)
+    unroller = Unroller(graph, frames, Emitter(graph), most, functions)
     failures: dict[str, str] = {}
     lists = {node.name for node in graph.graph_def.node if kind(node.op) == "TensorArray"}
     for name in frames.order:
@@ -71,6 +77,13 @@ def without_loops(graph: Graph, most: int = TRIPS) -> list[Change]:
     changes += [
         Change("loops", f"the loop '{name}' is a map: it became one computation for all elements")
         for name in unroller.maps
+    ]
+    changes += [
+        Change(
+            CARRIES if carries else "loops",
+            f"the length of the loop '{name}' is data: it became a loop with functions",
+        )
+        for name, carries in unroller.whiles.items()
     ]
     gone = len(lists - graph.nodes.keys())
     if gone:

@@ -67,16 +67,31 @@ def test_a_map_over_an_open_batch_takes_any_batch(tmp_path: Path, target: str) -
     np.testing.assert_allclose(found["y"], images[..., ::-1].astype("float32").sum((1, 2)), rtol=1e-6)
 
 
-def test_a_loop_over_an_open_batch_that_is_no_map_is_done_for_one(tmp_path: Path) -> None:
+def test_a_loop_over_an_open_batch_that_cannot_be_done_at_once_is_done_for_one(tmp_path: Path) -> None:
     def build(tf: Any) -> None:
         x = tf.compat.v1.placeholder(tf.float32, [None, 3], "x")
-        tf.identity(tf.scan(lambda total, each: total + each, x, initializer=tf.ones([3])), name="y")
+        tf.identity(
+            tf.map_fn(lambda each: tf.cond(each[0] > 0, lambda: each * 2, lambda: each + 1), x), name="y"
+        )
 
     contract = Contract((spec("x", None, 3),), (spec("y", None, 3),))
     data = np.random.default_rng(0).normal(size=(1, 3)).astype("float32")
     notes, found = made("tflite", save(tmp_path / "g.pb", build), tmp_path, contract, x=data)
     assert any("pinned to 1" in note for note in notes)
-    np.testing.assert_allclose(found["y"], data + 1, rtol=1e-6)
+    np.testing.assert_allclose(found["y"], data * 2 if data[0, 0] > 0 else data + 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("length", [1, 5])
+def test_a_loop_over_time_keeps_its_open_length(tmp_path: Path, length: int) -> None:
+    def build(tf: Any) -> None:
+        x = tf.compat.v1.placeholder(tf.float32, [None, 3], "x")
+        tf.identity(tf.scan(lambda total, each: total + each, x, initializer=tf.ones([3])), name="y")
+
+    contract = Contract((spec("x", None, 3),), (spec("y", None, 3),))
+    data = np.random.default_rng(0).normal(size=(length, 3)).astype("float32")
+    notes, found = made("tflite", save(tmp_path / "g.pb", build), tmp_path, contract, x=data)
+    assert any("became a loop with functions" in note for note in notes)
+    np.testing.assert_allclose(found["y"], 1 + np.cumsum(data, 0), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -119,19 +134,20 @@ def test_a_network_that_hears_words_gives_its_known_answer(tmp_path: Path, corpu
     np.testing.assert_allclose(found["labels_softmax"], golden["out__labels_softmax:0"], atol=1e-5)
 
 
-def test_a_loop_whose_length_is_data_is_refused_with_the_reason(tmp_path: Path) -> None:
+def test_a_loop_whose_elements_have_an_open_size_is_refused_with_the_reason(tmp_path: Path) -> None:
     def build(tf: Any) -> None:
-        x = tf.compat.v1.placeholder(tf.float32, [3], "x")
-        lists = tf.TensorArray(tf.float32, 0, dynamic_size=True, clear_after_read=False, element_shape=[])
+        x = tf.compat.v1.placeholder(tf.float32, [3, None], "x")
+        lists = tf.TensorArray(tf.float32, 0, dynamic_size=True, clear_after_read=False, element_shape=[None])
 
         def body(i: Any, y: Any, lists: Any) -> Any:
-            return i + 1, y * 2.0, lists.write(i, tf.reduce_sum(y))
+            return i + 1, y * 2.0, lists.write(i, y[0])
 
         _, _, lists = tf.while_loop(lambda i, y, _: tf.reduce_sum(y) < 100.0, body, (0, x, lists))
         tf.identity(lists.stack(), name="y")
 
-    contract = Contract((spec("x", 3),), (spec("y", None),))
+    contract = Contract((spec("x", 3, None),), (spec("y", None, None),))
     with pytest.raises(ConversionError) as caught:
-        made("tflite", save(tmp_path / "g.pb", build), tmp_path, contract, x=np.ones(3, "float32"))
+        made("tflite", save(tmp_path / "g.pb", build), tmp_path, contract, x=np.ones((3, 2), "float32"))
     assert "goes round depends on the data" in (caught.value.why or "")
+    assert "is open: no loop can begin with it" in (caught.value.why or "")
     assert "--shape" in (caught.value.hint or "")
