@@ -179,7 +179,9 @@ def _way_out(ops: set[str], refusal: RefusedError) -> tuple[str, str]:
             f"they work on {odd} here, for which TFLite has no kernels"
             if len(ops) > 1
             else f"it works on {odd} here, for which TFLite has no kernel",
-            "build the model in float32 and export it again"
+            "compute with the real and imaginary parts as floats, or cut that part off: --inputs or --outputs"
+            if odd.startswith("complex")
+            else "build the model in float32 and export it again"
             + (", or convert to ONNX, which has float64" if odd == "float64" else ""),
         )
     return (

@@ -7,6 +7,8 @@ from typing import Any
 from edgeconv.conversions.base import Conversion, ConversionJob, ConversionResult
 from edgeconv.errors import UsageError
 
+_FP16_NOTE = "half the size, for graphics cards: on CPUs ONNX Runtime is slower with fp16 than with fp32"
+
 
 def convert(job: ConversionJob) -> ConversionResult:
     """See :data:`CONVERSION`; raises UsageError where int8 is asked for without samples."""
@@ -23,6 +25,7 @@ def convert(job: ConversionJob) -> ConversionResult:
         from edgeconv.conversions._onnx_fp16 import to_fp16
 
         model, notes = to_fp16(files.read_model(job.source.path), job.source.path)
+        notes = [*notes, _FP16_NOTE]
     else:
         from edgeconv.comparison.samples import load_samples
         from edgeconv.conversions._onnx_int8 import quantize_int8

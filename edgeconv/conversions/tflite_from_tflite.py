@@ -19,6 +19,11 @@ _DEFAULT_LIMIT = 500
 
 _Sample = dict[str, Any]
 
+_INT16_NOTE = (
+    "int16 activations run on LiteRT's reference kernels on CPUs, 25 to 100 times slower than int8; they are "
+    "for accelerators that have them"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class _Places:
@@ -71,6 +76,8 @@ def convert(job: ConversionJob) -> ConversionResult:
     )
     job.destination.write_bytes(quantized.data)
     notes += quantized.notes(job.precision)
+    if job.precision == "int16x8":
+        notes.append(_INT16_NOTE)
     contract = _contract_after(contract, places, quantized.data)
     return ConversionResult(_prove(job, contract, samples[:1], reference), tuple(notes))
 

@@ -15,6 +15,7 @@ from edgeconv.runtimes._keras_config import KerasFile, read_architecture, read_k
 from edgeconv.runtimes._keras_custom import custom_objects, legacy_keras
 from edgeconv.runtimes._keras_diagnosis import diagnosed
 from edgeconv.runtimes._keras_legacy import build_legacy, own_names
+from edgeconv.runtimes._keras_precision import in_full_precision
 from edgeconv.runtimes._keras_weights import Origin, load_weights, spatial_kernels
 from edgeconv.runtimes._programs import Program, program_of_keras
 
@@ -124,7 +125,8 @@ def _open_with_keras(job: _Job) -> tuple[Program, tuple[str, ...]]:
                     archive, custom_objects=own, compile=False, safe_mode=not job.trust
                 )
     _require_inputs(model, job)
-    return program_of_keras(model, path), ()
+    notes = in_full_precision(model)
+    return program_of_keras(model, path), notes
 
 
 def _open_with_tf_keras(job: _Job) -> tuple[Program, tuple[str, ...]]:
@@ -147,6 +149,7 @@ def _open_with_tf_keras(job: _Job) -> tuple[Program, tuple[str, ...]]:
             model, notes = build_legacy(job.file, path, own, job.trust, shapes)
             notes = (*notes, *_restore_legacy(model, job))
     _require_inputs(model, job)
+    notes = (*notes, *in_full_precision(model))
     program = program_of_keras(model, path)
     if job.place is None:
         return program, notes
@@ -190,6 +193,7 @@ def _built(job: _Job) -> tuple[Program, tuple[str, ...]]:
     except Exception as error:  # the library's own
         raise diagnosed(job.path, job.file, [error], job.options) from error
     _require_inputs(model, job)
+    notes = (*notes, *in_full_precision(model))
     return program_of_keras(model, str(job.path)), notes
 
 

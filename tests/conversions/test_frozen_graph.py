@@ -341,6 +341,20 @@ def test_above_two_gigabytes_is_said_before_it_is_read(
 
 
 @pytest.mark.corpus
+def test_a_saved_model_of_a_compiled_keras_2_model(tmp_path: Path) -> None:
+    """Keras 3 says "File format not supported", and others stumble over the optimiser's slots."""
+    import tf_keras
+
+    model = tf_keras.Sequential([tf_keras.Input((6,), name="x"), tf_keras.layers.Dense(2, name="y")])
+    model.compile("adam", "mse")
+    model.fit(np.ones((4, 6), "float32"), np.ones((4, 2), "float32"), verbose=0)
+    model.save(tmp_path / "m", save_format="tf")
+    data = np.random.default_rng(0).normal(size=(3, 6)).astype("float32")
+    file, result = freeze(tmp_path / "m", tmp_path)
+    (found,) = run(file, result, x=data).values()
+    np.testing.assert_allclose(found, model(data), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("model", "signature"),
     [

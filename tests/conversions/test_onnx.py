@@ -469,6 +469,7 @@ def test_half_precision_halves_the_file_and_keeps_the_interface(tmp_path: Path, 
     assert types["w1"] == TensorProto.FLOAT16
     assert result.contract.inputs[0].dtype == result.contract.outputs[0].dtype == "float32"
     assert error_of(tmp_path, contract, path, result, floats(random, 2, 3, 8, 8)) < 5e-3
+    assert any("slower with fp16" in note for note in result.notes)
 
 
 def test_weights_beyond_half_precision_stay_single_and_are_named(tmp_path: Path, random: Any) -> None:

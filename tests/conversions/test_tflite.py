@@ -225,6 +225,23 @@ def test_ops_that_are_refused_for_their_element_type_say_so(tmp_path: Path) -> N
     assert "MLIR" not in str(caught.value)
 
 
+def test_complex_numbers_are_refused_by_the_op_with_a_way_out_that_fits(tmp_path: Path) -> None:
+    """An inverse Fourier transform: TFLite has none, and float32 would not help."""
+    import tensorflow as tf
+
+    def build(tf1: Any) -> None:
+        x = tf1.placeholder(tf.float32, [1, 16], name="wave")
+        tf1.real(tf1.ifft(tf.complex(x, x)), name="y")
+
+    contract = Contract(
+        (TensorSpec("wave", "float32", (1, 16), "wave:0"),), (TensorSpec("y", "float32", None, "y:0"),)
+    )
+    with pytest.raises(ConversionError, match=r"IFFT \('IFFT'\).*complex64") as caught:
+        convert("frozen_graph", save_graph(tmp_path / "g.pb", build), tmp_path, contract)
+    assert "real and imaginary parts" in (caught.value.hint or "")
+    assert "--inputs" in (caught.value.hint or "")
+
+
 def test_a_graph_in_float64_computes_in_float32_between_ends_of_float64(tmp_path: Path) -> None:
     import tensorflow as tf
 

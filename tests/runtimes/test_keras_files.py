@@ -102,6 +102,37 @@ def test_layers_of_cudnn_become_those_of_the_cpu(tmp_path: Path) -> None:
     same(path, model, numbers(2, 5, 3))
 
 
+@pytest.mark.parametrize(
+    ("library", "suffix"), [("tf_keras", "h5"), ("tf_keras", "keras"), ("keras", "keras")]
+)
+def test_mixed_precision_computes_in_the_type_of_the_variables(
+    library: str, suffix: str, tmp_path: Path
+) -> None:
+    """TFLite has no kernels for half floats, and no float32 artifact equals what was rounded to 11 bits."""
+    import importlib
+
+    keras = importlib.import_module(library)
+
+    def network(policy: str) -> Any:
+        layers = keras.layers
+        return keras.Sequential(
+            [
+                keras.Input((6, 6, 3)),
+                layers.Conv2D(4, 3, activation="relu", dtype=policy),
+                layers.BatchNormalization(dtype=policy),
+                layers.Flatten(dtype=policy),
+                layers.Dense(2, dtype="float32"),
+            ]
+        )
+
+    mixed, plain = randomised(network("mixed_float16")), network("float32")
+    mixed.save(tmp_path / f"m.{suffix}")
+    plain.set_weights(mixed.get_weights())
+
+    notes = same(tmp_path / f"m.{suffix}", plain, numbers(2, 6, 6, 3))
+    assert any("3 layers of mixed precision (mixed_float16) compute in float32" in note for note in notes)
+
+
 def test_a_gru_of_keras_2_0_resets_before_the_product(tmp_path: Path) -> None:
     import tf_keras as keras
 

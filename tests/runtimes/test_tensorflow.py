@@ -239,3 +239,14 @@ def test_a_graph_may_ask_to_be_placed_beside_a_node_that_is_not_there(tmp_path: 
     with tensorflow_graph.RUNTIME.open(tmp_path / "frozen.pb", GRAPH_CONTRACT) as session:
         x = np.ones((2, 3), np.float32)
         np.testing.assert_array_equal(session.infer({"x": x})["y"], 2 * x)
+
+
+def test_a_signature_outlives_the_expression_that_loaded_it(models: tuple[Any, dict[str, Path]]) -> None:
+    """Elsewhere "Called a function referencing variables which have been deleted": the loaded object is kept."""
+    import gc
+
+    model, paths = models
+    infer = tensorflow_saved_model.RUNTIME.open(paths["saved_model"], None).infer
+    gc.collect()
+    x = np.ones((2, 3), "float32")
+    np.testing.assert_allclose(infer({"x": x})["y"], model(x), atol=1e-6)
