@@ -69,6 +69,11 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
     detector = looked_at(request, description, contract, kind)
     contract, kind = detector.contract, detector.kind
     begins = plan_front_end(request, description, contract) if contract is not None else None
+    left_out: tuple[str, ...] = ()
+    if begins is not None and begins.cuts and not begins.front_end.cut:
+        # Only what comes out as text is left out. The source is run without it too: where a graph was frozen,
+        # the tables that such texts come from are often empty.
+        contract, left_out, begins = begins.rest, begins.front_end.said(), None
     if begins is not None:
         contract = begins.source
         require_ranks(begins.rest)
@@ -97,11 +102,9 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
         calibration=inputs.calibration,
         front_end=None
         if begins is None or not begins.cuts
-        else FrontEndPlan(
-            begins.front_end, begins.rest, inputs.before_front_end, model_name(request.model)
-        ),
+        else FrontEndPlan(begins.front_end, begins.rest, inputs.before_front_end, model_name(request.model)),
         back_end=back_end,
-        notes=detector.notes,
+        notes=(*detector.notes, *left_out),
         observe_early=not {finding.code for finding in description.findings} & OF_TRAINING,
     )
 

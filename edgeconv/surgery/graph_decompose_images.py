@@ -4,6 +4,7 @@
 before                                     after
 =========================================  =================================================
 ``ResizeBicubic ResizeArea``, fixed sizes  two products with constant matrices
+``ResizeNearestNeighbor`` of integers      ``Gather`` of rows and columns
 ``ExtractImagePatches``                    strided slices, one behind the other
 ``MaxPoolWithArgmax``                      ``MaxPool``, and the position of the largest in a patch
 ``MaxPool3D AvgPool3D``                    a pool over height and width, one over depth
@@ -57,6 +58,37 @@ def _matrix(op: str, attributes: _Attributes, before: int, after: int) -> Any:
         unit = tf.constant(numpy.eye(before, dtype=numpy.float32).reshape(1, before, 1, before))
         made = getattr(tf.raw_ops, op)(images=unit, size=[after, 1], **options)
         return made.numpy().reshape(after, before)
+
+
+def resize_nearest(attributes: _Attributes, inputs: _Tensors) -> _Tensors:
+    """Rows and columns picked one by one, for the element types that TFLite's own kernel lacks."""
+    import tensorflow as tf
+
+    images, size = inputs
+    if images.dtype in (tf.float32, tf.uint8, tf.int8, tf.int16):
+        raise NotHere("a type that the target has a kernel for")
+    for axis in (1, 2):
+        places = _nearest(tf.shape(images)[axis], size[axis - 1], attributes)
+        images = tf.gather(images, places, axis=axis)
+    return [images]
+
+
+def _nearest(before: Any, after: Any, attributes: _Attributes) -> Any:
+    """The row that each row of the result is taken from, as TensorFlow's kernel rounds them."""
+    import tensorflow as tf
+
+    length, count = tf.cast(before, tf.float32), tf.cast(after, tf.float32)
+    place = tf.range(after)
+    if attributes["align_corners"]:
+        scale = tf.where(count > 1.0, (length - 1.0) / tf.maximum(count - 1.0, 1.0), length / count)
+        exact = tf.cast(place, tf.float32) * scale
+        whole = tf.floor(exact)
+        nearest = whole + tf.cast(exact - whole >= 0.5, tf.float32)
+    elif attributes["half_pixel_centers"]:
+        nearest = tf.floor((tf.cast(place, tf.float32) + 0.5) * (length / count))
+    else:
+        nearest = tf.floor(tf.cast(place, tf.float32) * (length / count))
+    return tf.minimum(tf.cast(nearest, tf.int32), before - 1)
 
 
 def _patches(x: Any, size: Sequence[int], strides: Sequence[int], rates: Sequence[int], padding: str,
@@ -282,5 +314,6 @@ TFLITE: dict[str, Decomposition] = ONNX | {
     "ExtractImagePatches": extract_patches,
     "MaxPool3D": _pool_3d("max_pool2d"),
     "MaxPoolWithArgmax": max_pool_with_argmax,
+    "ResizeNearestNeighbor": resize_nearest,
 }
 """What TFLite has no kernel for."""

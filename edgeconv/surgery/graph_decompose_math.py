@@ -11,6 +11,10 @@ before                                 after
 ``DynamicPartition``                   ``Where`` and ``GatherNd`` for each part
 ``DynamicStitch SparseToDense``        ``TensorScatterUpdate``
 ``MatrixDiagPart Diag …``              ``Reshape`` and ``GatherV2``
+``ParallelDynamicStitch`` in TFLite    ``Gather`` by the last place of each index
+``OneHot``                             ``Equal`` and ``Select``
+``FloorDiv`` of int64 in TFLite        in int32
+``FloorDiv FloorMod`` of integers      in ONNX: ``Div``, and one less below 0
 ``NonMaxSuppression(V2)``              ``NonMaxSuppressionV3``
 =====================================  =====================================================
 """
@@ -163,6 +167,15 @@ def dynamic_stitch(attributes: _Attributes, inputs: _Tensors) -> _Tensors:
     """Written in their order into zeros."""
     import tensorflow as tf
 
+    where, rows = _stitched(inputs)
+    zeros = tf.zeros(tf.concat([[tf.reduce_max(where) + 1], rows.shape[1:]], 0), rows.dtype)
+    return [tf.tensor_scatter_nd_update(zeros, where[:, None], rows)]
+
+
+def _stitched(inputs: _Tensors) -> tuple[Any, Any]:
+    """All indices ``[n]``, and what belongs to them ``[n, …]``."""
+    import tensorflow as tf
+
     count = len(inputs) // 2
     indices, data = inputs[:count], inputs[count:]
     rows = []
@@ -171,9 +184,78 @@ def dynamic_stitch(attributes: _Attributes, inputs: _Tensors) -> _Tensors:
             raise NotHere("an unknown rank")
         element = static(values[(0,) * index.shape.rank])
         rows.append(tf.reshape(values, [-1, *element]))
-    where = tf.concat([tf.reshape(index, [-1]) for index in indices], 0)
-    zeros = tf.zeros(tf.concat([[tf.reduce_max(where) + 1], rows[0].shape[1:]], 0), rows[0].dtype)
-    return [tf.tensor_scatter_nd_update(zeros, where[:, None], tf.concat(rows, 0))]
+    return tf.concat([tf.reshape(index, [-1]) for index in indices], 0), tf.concat(rows, 0)
+
+
+def dynamic_stitch_by_gather(attributes: _Attributes, inputs: _Tensors) -> _Tensors:
+    """Where each index was named last; the number of comparisons is that of rows squared.
+
+    TFLite can write to places only by adding up what is written to the same one.
+    """
+    import tensorflow as tf
+
+    where, rows = _stitched(inputs)
+    count = tf.reduce_max(where) + 1
+    named = tf.equal(tf.range(count)[:, None], where[None, :])
+    places = tf.where(named, tf.range(tf.size(where))[None, :], -1)
+    last = tf.reduce_max(places, 1)
+    found = tf.gather(rows, tf.maximum(last, 0))
+    there = tf.reshape(last >= 0, [-1, *[1] * (found.shape.rank - 1)])
+    return [tf.where(there, found, tf.zeros([], rows.dtype))]
+
+
+def one_hot(attributes: _Attributes, inputs: _Tensors) -> _Tensors:
+    """An index below 0 is nowhere; in ONNX it counts from the end."""
+    import tensorflow as tf
+
+    indices, depth, on, off = inputs
+    axis = attributes["axis"]
+    if indices.shape.rank is None:
+        raise NotHere("an unknown rank")
+    axis = indices.shape.rank if axis == -1 else axis
+    if indices.dtype == tf.uint8:
+        indices = tf.cast(indices, tf.int32)
+    places = tf.cast(tf.range(depth), indices.dtype)
+    places = tf.reshape(places, [-1, *[1] * (indices.shape.rank - axis)])
+    return [tf.where(tf.equal(tf.expand_dims(indices, axis), places), on, off)]
+
+
+def floor_div(attributes: _Attributes, inputs: _Tensors) -> _Tensors:
+    """Of int64, which counts and places are in, as if they were of int32."""
+    import tensorflow as tf
+
+    x, y = inputs
+    if x.dtype != tf.int64:
+        raise NotHere("another type than int64")
+    return [tf.cast(tf.cast(x, tf.int32) // tf.cast(y, tf.int32), tf.int64)]
+
+
+def floor_div_in_onnx(attributes: _Attributes, inputs: _Tensors) -> _Tensors:
+    """Of integers: ONNX rounds their quotient to zero, not down."""
+    import tensorflow as tf
+
+    quotient, _, below = _divided(*inputs)
+    return [quotient - tf.cast(below, quotient.dtype)]
+
+
+def floor_mod_in_onnx(attributes: _Attributes, inputs: _Tensors) -> _Tensors:
+    """Of integers: tf2onnx makes it from their quotient, which is rounded to zero."""
+    import tensorflow as tf
+
+    _, rest, below = _divided(*inputs)
+    return [tf.where(below, rest + inputs[1], rest)]
+
+
+def _divided(x: Any, y: Any) -> tuple[Any, Any, Any]:
+    """The quotient rounded to zero, what it leaves, and whether rounding down gives one less."""
+    import tensorflow as tf
+
+    if x.dtype not in (tf.int32, tf.int64):
+        raise NotHere("no integers that can be below 0, or none that ONNX Runtime divides")
+    quotient = tf.raw_ops.Div(x=x, y=y)
+    rest = x - quotient * y
+    other_side = tf.not_equal(rest < 0, tf.broadcast_to(y < 0, tf.shape(rest)))
+    return quotient, rest, tf.logical_and(tf.not_equal(rest, 0), other_side)
 
 
 def sparse_to_dense(attributes: _Attributes, inputs: _Tensors) -> _Tensors:
@@ -354,13 +436,16 @@ TFLITE: dict[str, Decomposition] = EVERYWHERE | {
     "Cosh": _by(lambda tf, x: 0.5 * (tf.exp(x) + tf.exp(-x))),
     "Cumprod": cumprod,
     "DynamicPartition": dynamic_partition,
+    "DynamicStitch": dynamic_stitch_by_gather,
     "Erf": erf,
     "Erfc": erfc,
+    "FloorDiv": floor_div,
     "MatrixDiagPart": matrix_diag_part,
     "MatrixDiagPartV2": matrix_diag_part,
     "MatrixDiagPartV3": matrix_diag_part,
     "NonMaxSuppression": non_max_suppression,
     "NonMaxSuppressionV2": non_max_suppression,
+    "ParallelDynamicStitch": dynamic_stitch_by_gather,
     "SegmentMean": segment_mean,
     "Sinh": _by(lambda tf, x: 0.5 * (tf.exp(x) - tf.exp(-x))),
     "SpaceToBatch": lambda attributes, inputs: [_space_to_batch(attributes, inputs)],
@@ -372,10 +457,13 @@ ONNX: dict[str, Decomposition] = EVERYWHERE | {
     "Bucketize": bucketize,
     "DynamicPartition": dynamic_partition,
     "DynamicStitch": dynamic_stitch,
+    "FloorDiv": floor_div_in_onnx,
+    "FloorMod": floor_mod_in_onnx,
     "MatrixSetDiag": matrix_set_diag,
     "MatrixSetDiagV2": matrix_set_diag,
     "MatrixSetDiagV3": matrix_set_diag,
     "NonMaxSuppression": non_max_suppression,
+    "OneHot": one_hot,
     "ParallelDynamicStitch": dynamic_stitch,
     "ReverseSequence": reverse_sequence,
     "Roll": roll,
@@ -384,7 +472,13 @@ ONNX: dict[str, Decomposition] = EVERYWHERE | {
 }
 """What tf2onnx does not take, or takes and writes a file that ONNX Runtime cannot run."""
 
-WRONG_IN_ONNX: dict[str, Decomposition] = {"BiasAddV1": EVERYWHERE["BiasAddV1"], "Roll": roll}
+WRONG_IN_ONNX: dict[str, Decomposition] = {
+    "BiasAddV1": EVERYWHERE["BiasAddV1"],
+    "FloorDiv": floor_div_in_onnx,
+    "FloorMod": floor_mod_in_onnx,
+    "OneHot": one_hot,
+    "Roll": roll,
+}
 """What tf2onnx takes, and what it writes computes something else or cannot be run."""
 
 

@@ -179,6 +179,29 @@ def test_a_model_that_is_all_front_end_is_not_cut_and_gets_valid_strings(tmp_pat
     assert [spec["dtype"] for spec in manifest.artifact("onnx.fp32").contract["inputs"]] == ["string"]
 
 
+def test_texts_of_a_table_that_the_freezing_lost_do_not_keep_the_rest_from_being_proven(
+    tmp_path: Path,
+) -> None:
+    """A classifier whose labels come from a table; nothing is before the model, so there is no front end."""
+
+    def build(x: Any) -> list[Any]:
+        table = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer([0, 1], ["cat", "dog"], tf.int64, tf.string), "?"
+        )
+        scores = tf.nn.softmax(x)
+        return [scores, table.lookup(tf.argmax(scores, 1))]
+
+    model = _frozen(tmp_path / "labelled.pb", build, x=("float32", [None, 2]))
+    manifest = edgeconv.convert(
+        model, ["frozen_graph", "tflite"], output=tmp_path / "out", outputs=["out0", "out1"]
+    )
+    assert manifest.passed, [a.gate.reason for a in manifest.artifacts]
+    assert manifest.front_end is None
+    made = manifest.artifact("tflite.fp32")
+    assert [spec["name"] for spec in made.contract["outputs"]] == ["out0"]
+    assert any("'out1' is text" in note for note in manifest.source.notes)
+
+
 def test_the_command_line_says_where_it_was_cut(spoken: Path, edgeconv: Any, tmp_path: Path) -> None:
     ran = edgeconv("convert", spoken, "--to", "frozen_graph", "-o", "out")
     assert ran.code == 0, ran.all

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgeconv.surgery import graph_decompose, graph_decompose_images, graph_decompose_math
+from edgeconv.surgery import graph_decompose_layout as layout
 from edgeconv.surgery import graph_decompose_recurrent as recurrent
 from edgeconv.surgery.graph import Graph, full
 
@@ -123,6 +124,30 @@ CASES: dict[str, tuple[Any, Callable[[Any, Any], Any]]] = {
         lambda r, x: r.SparseToDense(
             sparse_indices=[[0, 1], [2, 0]], output_shape=[3, 2], sparse_values=x, default_value=7.0
         ),
+    ),
+    "OneHot": (
+        np.array([[0, -1], [3, 1]], "int32"),
+        lambda r, x: r.OneHot(indices=x, depth=3, on_value=2.0, off_value=-1.0),
+    ),
+    "OneHot/first": (
+        np.array([[0, -1], [3, 1]]),
+        lambda r, x: r.OneHot(indices=x, depth=3, on_value=True, off_value=False, axis=0),
+    ),
+    "FloorDiv": (np.arange(-9, 9), lambda r, x: r.FloorDiv(x=x, y=np.int64(4))),
+    "FloorDiv/negative": (np.arange(-9, 9, dtype="int32"), lambda r, x: r.FloorDiv(x=x, y=-4)),
+    "FloorMod": (np.arange(-9, 9), lambda r, x: r.FloorMod(x=x, y=np.int64(4))),
+    "FloorMod/negative": (np.arange(-9, 9, dtype="int32"), lambda r, x: r.FloorMod(x=x, y=[-4])),
+    "ResizeNearestNeighbor": (
+        np.arange(60, dtype="int32").reshape(2, 5, 6, 1),
+        lambda r, x: r.ResizeNearestNeighbor(images=x, size=[9, 4]),
+    ),
+    "ResizeNearestNeighbor/corners": (
+        np.arange(60).reshape(2, 5, 6, 1),
+        lambda r, x: r.ResizeNearestNeighbor(images=x, size=[9, 1], align_corners=True),
+    ),
+    "ResizeNearestNeighbor/half": (
+        np.arange(60, dtype="int32").reshape(2, 5, 6, 1),
+        lambda r, x: r.ResizeNearestNeighbor(images=x, size=[3, 11], half_pixel_centers=True),
     ),
     "Roll": (X, lambda r, x: r.Roll(input=x, shift=[1, -7], axis=[1, 3])),
     "ReverseSequence": (
@@ -289,3 +314,93 @@ def test_a_node_of_which_too_little_is_known_is_left() -> None:
     graph = Graph(made.as_graph_def(), outputs=[output.name], inputs=["x"])
     assert graph_decompose.rewrite(graph, TABLE) == []
     assert graph.outputs == [output.op.name]
+
+
+@pytest.mark.parametrize("op", ["DynamicStitch", "ParallelDynamicStitch"])
+def test_for_tflite_rows_are_stitched_by_gathering_the_last_of_each_place(op: str) -> None:
+    import tensorflow as tf
+
+    with tf.Graph().as_default() as made:
+        x = tf.compat.v1.placeholder(tf.float32, [None, 2, 3], "x")
+        data = [numbers(1, 3), x]
+        output = getattr(tf.raw_ops, op)(indices=[[5], [[0, 3], [2, 5]]], data=data)
+        output = tf.identity(output)
+    graph = Graph(made.as_graph_def(), outputs=[output.name], inputs=["x"])
+    before = run(graph, numbers(2, 2, 3))[0]
+    assert graph_decompose.rewrite(graph, graph_decompose_math.TFLITE)
+    after = run(graph, numbers(2, 2, 3))[0]
+    # TensorFlow leaves open what is in the places that no index names.
+    np.testing.assert_array_equal(after[[0, 2, 3, 5]], before[[0, 2, 3, 5]])
+    assert after.shape == before.shape
+
+
+IMAGES = numbers(2, 6, 8, 4)
+CHANNELS_FIRST: dict[str, Callable[[Any, Any, Any], Any]] = {
+    "Conv2D": lambda r, x, at: r.Conv2D(
+        input=x, filter=numbers(3, 3, 4, 5), strides=at(2, 1), dilations=at(1, 1), padding="EXPLICIT",
+        explicit_paddings=at((0, 1), (2, 1), (0, 0)),
+    ),
+    "DepthwiseConv2dNative": lambda r, x, at: r.DepthwiseConv2dNative(
+        input=x, filter=numbers(3, 3, 4, 2), strides=at(2, 2), padding="SAME"
+    ),
+    "Conv2DBackpropInput": lambda r, x, at: r.Conv2DBackpropInput(
+        input_sizes=at(12, 16, ends=(2, 7)), filter=numbers(3, 3, 7, 4), out_backprop=x, strides=at(2, 2),
+        padding="SAME",
+    ),
+    "MaxPool": lambda r, x, at: r.MaxPool(input=x, ksize=at(3, 2), strides=at(2, 1), padding="SAME"),
+    "AvgPool": lambda r, x, at: r.AvgPool(value=x, ksize=at(3, 2), strides=at(2, 1), padding="VALID"),
+    "DepthToSpace": lambda r, x, at: r.DepthToSpace(input=x, block_size=2),
+    "SpaceToDepth": lambda r, x, at: r.SpaceToDepth(input=x, block_size=2),
+    "FusedBatchNormV3": lambda r, x, at: r.FusedBatchNormV3(
+        x=x, scale=[1.0, 2, 3, 4], offset=[0.0, 1, 2, 3], mean=[0.1] * 4, variance=[0.5, 1, 2, 3],
+        is_training=False,
+    )[0],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("op", CHANNELS_FIRST)
+def test_with_channels_first_the_same_is_computed_as_with_channels_last(op: str) -> None:
+    """TensorFlow has no kernels on CPUs for most of them, so that the op with channels last is asked."""
+    import tensorflow as tf
+
+    graphs = {}
+    for layout_name in ("NHWC", "NCHW"):
+        first = layout_name == "NCHW"
+
+        def at(*sizes: Any, ends: tuple[int, int] = (1, 1), first: bool = first) -> Any:
+            if isinstance(sizes[0], tuple):
+                rows, columns, none = sizes
+                parts = (none, none, rows, columns) if first else (none, rows, columns, none)
+                return [size for part in parts for size in part]
+            return [ends[0], ends[1], *sizes] if first else [ends[0], *sizes, ends[1]]
+
+        class Ops:
+            def __getattr__(self, name: str, layout_name: str = layout_name) -> Any:
+                return lambda **options: getattr(tf.raw_ops, name)(data_format=layout_name, **options)
+
+        with tf.Graph().as_default() as made:
+            shape = [2, 4, 6, 8] if first else [2, 6, 8, 4]
+            x = tf.compat.v1.placeholder(tf.float32, shape, "x")
+            output = tf.identity(CHANNELS_FIRST[op](Ops(), x, at))
+        graphs[layout_name] = Graph(made.as_graph_def(), outputs=[output.name], inputs=["x"])
+    (change,) = graph_decompose.rewrite(graphs["NCHW"], layout.TFLITE)
+    assert op in change.message
+    assert graph_decompose.rewrite(graphs["NHWC"], layout.TFLITE) == []
+    assert graph_decompose.rewrite(graphs["NCHW"], layout.TFLITE) == []
+    expected = run(graphs["NHWC"], IMAGES)[0]
+    found = run(graphs["NCHW"], IMAGES.transpose(0, 3, 1, 2))[0]
+    np.testing.assert_allclose(found.transpose(0, 2, 3, 1), expected, atol=1e-5)
+
+
+def test_for_tflite_int64_is_divided_as_int32() -> None:
+    import tensorflow as tf
+
+    data = np.arange(-9, 9)
+    with tf.Graph().as_default() as made:
+        output = tf.identity(tf.compat.v1.placeholder(tf.int64, [18], "x") // 4)
+    graph = Graph(made.as_graph_def(), outputs=[output.name], inputs=["x"])
+    assert graph_decompose.rewrite(graph, graph_decompose_math.TFLITE)
+    (found,) = run(graph, data)
+    np.testing.assert_array_equal(found, data // 4)
+    assert found.dtype == np.int64
+    assert graph_decompose.rewrite(graph, graph_decompose_math.TFLITE) == []
