@@ -16,7 +16,7 @@ def convert(job: ConversionJob) -> ConversionResult:
     """
     program, notes = load_checkpoint_program(job.source.path, job.options)
     contract = write_saved_model(renamed(program, job.source.contract), job.destination)
-    return ConversionResult(contract, notes)
+    return ConversionResult(contract, (*notes, *program.notes))
 
 
 CONVERSION = Conversion(

@@ -17,7 +17,7 @@ def convert(job: ConversionJob) -> ConversionResult:
     """
     program, notes = load_keras_program(job.source.path, job.options, job.source.contract)
     contract = write_saved_model(renamed(program, job.source.contract), job.destination)
-    return ConversionResult(contract, notes)
+    return ConversionResult(contract, (*notes, *program.notes))
 
 
 CONVERSION = Conversion(

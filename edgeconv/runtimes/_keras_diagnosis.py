@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,10 @@ _LACKING_ARGUMENT = re.compile(
     r"(?:(\w+)\.)?__init__\(\) missing \d+ required \S+ arguments?: (.+?)(?:$|\.| \()"
 )
 _NOT_SERIALIZED = re.compile(r"Object (\w+) was created by passing non-serializable argument")
+_FOREIGN_ARGUMENT = re.compile(
+    r"[Dd]eserializing class '(?:[\w.]*\.)?(\w+)'.*?(?:Keyword argument not understood:', '(\w+)'"
+    r"|unexpected keyword argument '(\w+)')"
+)
 _OTHER_PYTHON = re.compile(
     r"bad marshal data|marshal data too short|code expected at most|an integer is required|code\(\) argument"
 )
@@ -67,6 +71,14 @@ def diagnosed(
             why="Keras files hold the names of custom layers, not their code",
             hint="define it in a file of your own: --custom-objects FILE.py; or " + _MODEL_BUILDER,
         )
+    foreign = _FOREIGN_ARGUMENT.search(text)
+    if foreign:
+        return UsageError(
+            f"the model's class '{foreign[1]}' is not Keras's own, though it has the same name",
+            where=where,
+            why=f"it has the argument '{foreign[2] or foreign[3]}', which Keras's does not know",
+            hint="define it in a file of your own: --custom-objects FILE.py; or " + _MODEL_BUILDER,
+        )
     if isinstance(failures[0], OSError):
         return InvalidModelError(
             "the file is truncated or corrupt", where=where, why=text[:300], hint="copy the model again"
@@ -78,6 +90,21 @@ def diagnosed(
         where=where,
         why="; ".join(f"{type(error).__name__}: {' '.join(str(error).split())[:240]}" for error in failures),
         hint=_MODEL_BUILDER,
+    )
+
+
+def needs_classes(path: str, names: Sequence[str], supplied: bool) -> UsageError:
+    """The error of a model with layers of classes that nobody has."""
+    listed = ", ".join(f"'{name}'" for name in names[:8]) + (", …" if len(names) > 8 else "")
+    kinds = "class or function" if len(names) == 1 else "classes"
+    is_not = "is" if len(names) == 1 else "are"
+    return UsageError(
+        f"the model needs the custom {kinds} {listed}, which {is_not} not in the file"
+        + (" nor in what --custom-objects names" if supplied else ""),
+        where=path,
+        why="Keras files hold the names of custom layers, not their code",
+        hint=f"define {'it' if len(names) == 1 else 'them'} in a file of your own: --custom-objects FILE.py; "
+        f"or {_MODEL_BUILDER}",
     )
 
 

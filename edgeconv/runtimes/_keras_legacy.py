@@ -9,7 +9,8 @@ from edgeconv.errors import UsageError
 from edgeconv.formats.base import Shape
 from edgeconv.runtimes._keras_config import KerasFile
 from edgeconv.runtimes._keras_custom import known_function
-from edgeconv.runtimes._keras_repair import entries_in, repaired_config
+from edgeconv.runtimes._keras_diagnosis import needs_classes
+from edgeconv.runtimes._keras_repair import entries_in, repaired_config, unknown_classes
 from edgeconv.runtimes._keras_upgrade import upgraded_config
 
 _ACTIVATIONS = ("activation", "recurrent_activation", "inner_activation")
@@ -31,7 +32,7 @@ def build_legacy(
         The model, and notes for the person.
 
     Raises:
-        UsageError: it states no shape of its input, and nobody else does.
+        UsageError: it states no shape of its input, and nobody else does; or classes of layers are missing.
         ConversionError: Keras 2 has no word for something of Keras 1.
         Exception: whatever tf_keras raises about the config.
     """
@@ -43,7 +44,11 @@ def build_legacy(
     assert file.config is not None
     config = file.config if file.major >= 2 else upgraded_config(file.config, path)
     serialization.populate_deserializable_objects()
-    config, notes = repaired_config(config, serialization.LOCAL.ALL_OBJECTS, custom)
+    known = serialization.LOCAL.ALL_OBJECTS
+    config, notes = repaired_config(config, known, custom)
+    scope_now = {**tf_keras.saving.get_custom_objects(), **custom}
+    if missing := unknown_classes(config, {*known, *scope_now}):
+        raise needs_classes(path, missing, bool(custom))
     _state_shape(config, shapes)
     _number_the_input(config)
     functions, said = _functions(config, custom)

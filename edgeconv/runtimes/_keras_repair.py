@@ -29,6 +29,15 @@ _SAME_CLASS = {
 }
 _CUDNN = {"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}
 _TRAINING_ENDINGS = ("_initializer", "_regularizer", "_constraint")
+_FRAMES = (
+    "Model",
+    "Functional",
+    "Sequential",
+    "Lambda",
+    "TFOpLambda",
+    "SlicingOpLambda",
+    "TensorFlowOpLayer",
+)
 _WRAPPED = ("layer", "forward_layer", "backward_layer", "backward", "cell")
 
 
@@ -59,6 +68,30 @@ def entries_in(config: Any) -> Iterator[dict[str, Any]]:
     elif isinstance(config, list):
         for value in config:
             yield from entries_in(value)
+
+
+def unknown_classes(config: Any, known: Collection[str]) -> list[str]:
+    """Names of the classes of layers in a config that are not ``known``, each once, in order."""
+    found: dict[str, None] = {}
+    for entry in layers_in(config):
+        name = str(entry["class_name"])
+        names = {name, name.rpartition(">")[2], str(entry.get("registered_name"))}
+        if name not in _FRAMES and not names & set(known):
+            found[name.rpartition(">")[2]] = None
+    return list(found)
+
+
+def layers_in(config: Any) -> Iterator[dict[str, Any]]:
+    """The layers that a model of layers lists, those that they wrap included, at any depth."""
+    settings = config.get("config") if isinstance(config, dict) else None
+    listed = settings.get("layers") if isinstance(settings, dict) else settings
+    inner = listed if isinstance(listed, list) else []
+    if isinstance(settings, dict):
+        inner = [*inner, *(settings[key] for key in _WRAPPED if isinstance(settings.get(key), dict))]
+    for entry in inner:
+        if isinstance(entry, dict) and isinstance(entry.get("class_name"), str):
+            yield entry
+            yield from layers_in(entry)
 
 
 class _Repair:

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from edgeconv.errors import UsageError
 from edgeconv.formats.base import Contract, TensorSpec
+from edgeconv.runtimes._keras_state import about_state, stateful_layers, stateless
 from edgeconv.runtimes._tensorflow import (
     as_array,
     as_conversion_error,
@@ -31,12 +32,14 @@ class Program:
         inputs: one spec for each argument of ``call``.
         outputs: one spec for each result of ``call``.
         call: takes TensorFlow tensors in the order of ``inputs``, gives a list in that of ``outputs``.
+        notes: what a person has to know of the function.
     """
 
     owner: Any
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     call: Callable[[Sequence[Any]], list[Any]]
+    notes: tuple[str, ...] = ()
 
 
 def program_of_keras(model: Any, path: str) -> Program:
@@ -66,15 +69,19 @@ def program_of_keras(model: Any, path: str) -> Program:
         _output_names(model) or [f"output_{i}" for i in range(len(outputs))]
     )
 
+    kept = stateful_layers(model)
+
     def call(flat: Sequence[Any]) -> list[Any]:
         packed = tf.nest.pack_sequence_as(input_struct, list(flat))
-        return [tf.convert_to_tensor(value) for value in tf.nest.flatten(model(packed, training=False))]
+        with stateless(kept):
+            return [tf.convert_to_tensor(value) for value in tf.nest.flatten(model(packed, training=False))]
 
     return Program(
         owner=model,
         inputs=_specs(input_names, inputs),
         outputs=_specs(output_names, outputs),
         call=call,
+        notes=about_state(kept),
     )
 
 
