@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 from functools import cache
 from pathlib import Path
 
-from edgeconv.errors import InvalidModelError, UsageError
+from edgeconv.errors import EdgeconvError, InvalidModelError, UsageError
 from edgeconv.formats.base import Description, Format
 from edgeconv.registry import discover
 
 HEAD_BYTES = 4096
+_ENTRIES = 50
 _LFS_HEAD = b"version https://git-lfs.github.com/spec/"
 
 
@@ -45,18 +47,38 @@ def identify(path: Path) -> Format:
         UsageError: nothing is there.
         InvalidModelError: it is none of the known formats; says what it looks like.
     """
-    ranked = sorted(
-        ((part.recognise(path, _head(path)), part.name, part) for part in formats().values()),
-        key=lambda item: (-item[0], item[1]),
-    )
-    if not ranked or ranked[0][0] <= 0:
+    found = _recognised(path)
+    if found is None:
+        inside = _models_inside(path)
         raise InvalidModelError(
             "no known model format",
             where=str(path),
             why=_looks_like(path),
-            hint=f"known formats: {', '.join(sorted(formats()))}",
+            hint=f"name the model in it: {' or '.join(inside)}"
+            if inside
+            else f"known formats: {', '.join(sorted(formats()))}",
         )
-    return ranked[0][2]
+    return found
+
+
+def _recognised(path: Path) -> Format | None:
+    ranked = sorted(
+        ((part.recognise(path, _head(path)), part.name, part) for part in formats().values()),
+        key=lambda item: (-item[0], item[1]),
+    )
+    return ranked[0][2] if ranked and ranked[0][0] > 0 else None
+
+
+def _models_inside(folder: Path) -> list[str]:
+    """Models that lie directly in a folder that is none itself, as exporters leave them; three at most."""
+    if not folder.is_dir():
+        return []
+    found: list[str] = []
+    for entry in sorted(folder.iterdir())[:_ENTRIES]:
+        with contextlib.suppress(EdgeconvError, OSError):
+            if not entry.is_symlink() and _recognised(entry) is not None:
+                found.append(str(entry))
+    return found[:3]
 
 
 def describe(path: Path) -> Description:

@@ -54,6 +54,17 @@ def test_empty_missing_and_foreign_files_are_refused(tmp_path: Path) -> None:
         identify(tmp_path)
 
 
+def test_a_folder_around_a_model_is_answered_with_the_model(tmp_path: Path) -> None:
+    """Exporters leave ``saved_model/`` beside other things, and people name the folder around it."""
+    import tensorflow as tf
+
+    tf.saved_model.save(tf.Module(), str(tmp_path / "exported" / "saved_model"))
+    (tmp_path / "exported" / "LICENSE").write_text("free")
+    with pytest.raises(InvalidModelError, match="a folder with") as refused:
+        identify(tmp_path / "exported")
+    assert str(tmp_path / "exported" / "saved_model") in (refused.value.hint or "")
+
+
 @pytest.mark.corpus
 def test_each_real_model_is_told_as_what_it_is(corpus: Path) -> None:
     expected = {
