@@ -4,6 +4,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+# One process a core; tests that share what is costly to make stay in one of them.
+PARALLEL := -n auto --dist loadgroup
 
 .PHONY: demo test test-fast lint schema clean
 
@@ -12,10 +14,10 @@ demo: $(READY)
 
 test: $(READY)
 	./tools/system-packages
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
 test-fast: $(READY)
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest $(PARALLEL) -m "not slow"
 
 lint: $(READY)
 	$(BIN)/ruff check .
