@@ -158,7 +158,7 @@ def _attempt(
 
 def _rewrites(target: str, functions: bool) -> list[Callable[[Graph], list[Change]]]:
     """The rewrites for a target, in their order; ``functions`` says whether loops may become such."""
-    from edgeconv.surgery import graph_combined_nms
+    from edgeconv.surgery import graph_combined_nms, graph_decompose_complex
     from edgeconv.surgery import graph_decompose as decompose
     from edgeconv.surgery import graph_decompose_images as images
     from edgeconv.surgery import graph_decompose_layout as layout
@@ -182,7 +182,7 @@ def _rewrites(target: str, functions: bool) -> list[Callable[[Graph], list[Chang
     ]
     if target != "onnx":
         rewrites.append(float64.rewrite)
-    return [*rewrites, lambda graph: decompose.rewrite(graph, chosen)]
+    return [*rewrites, graph_decompose_complex.rewrite, lambda graph: decompose.rewrite(graph, chosen)]
 
 
 def _given(graph: Graph, spec: TensorSpec) -> str:

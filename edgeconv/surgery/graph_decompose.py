@@ -77,9 +77,44 @@ def value_of(tensor: Any) -> Any:
 
 
 def _replace(graph: Graph, emitter: Emitter, node: Any, how: Decomposition) -> None:
+    read = {
+        split_reference(r)[1] or 0
+        for reader in graph.readers(node.name)
+        for r in reader.input
+        if split_reference(r)[0] == node.name
+    }
+    read |= {split_reference(r)[1] or 0 for r in graph.outputs if split_reference(r)[0] == node.name}
+    types = output_types(node)
+
+    def build(inputs: Sequence[Any]) -> Sequence[Any]:
+        outputs = how({**_attributes(node), "read": read}, inputs)
+        if any(output.dtype != dtype for output, dtype in zip(outputs, types, strict=True)):
+            raise NotHere("an output of another type")
+        return outputs
+
+    made = spliced(graph, emitter, node.name, graph.data_inputs(node), build)
+    for port, reference in enumerate(made):
+        graph.redirect(short(f"{node.name}:{port}"), reference)
+
+
+def spliced(
+    graph: Graph,
+    emitter: Emitter,
+    name: str,
+    references: Sequence[str],
+    build: Callable[[Sequence[Any]], Sequence[Any]],
+) -> list[str]:
+    """Add to ``graph`` what ``build`` makes of tensors of it; returns the references to what it gives.
+
+    Args:
+        graph: that is added to.
+        emitter: that knows its tensors.
+        name: that names of new nodes begin with.
+        references: to the tensors that ``build`` is given.
+        build: from ``tf.Tensor`` to ``tf.Tensor``; raises :class:`NotHere`, and nothing is added then.
+    """
     import tensorflow as tf
 
-    references = graph.data_inputs(node)
     with tf.Graph().as_default() as made:
         inputs = []
         for index, reference in enumerate(references):
@@ -91,18 +126,7 @@ def _replace(graph: Graph, emitter: Emitter, node: Any, how: Decomposition) -> N
                 inputs.append(
                     tf.compat.v1.placeholder(emitter.dtype(reference), shape, name=f"input_{index}")
                 )
-        read = {
-            split_reference(r)[1] or 0
-            for reader in graph.readers(node.name)
-            for r in reader.input
-            if split_reference(r)[0] == node.name
-        }
-        read |= {split_reference(r)[1] or 0 for r in graph.outputs if split_reference(r)[0] == node.name}
-        outputs = how({**_attributes(node), "read": read}, inputs)
-        ends = [tf.identity(output, name=f"output_{port}") for port, output in enumerate(outputs)]
-    types = output_types(node)
-    if any(end.dtype != dtype for end, dtype in zip(ends, types, strict=True)):
-        raise NotHere("an output of another type")
+        ends = [tf.identity(output, name=f"output_{port}") for port, output in enumerate(build(inputs))]
     names = {tensor.op.name: reference for tensor, reference in zip(inputs, references, strict=True)}
     fresh: dict[str, str] = dict(names)
     for each in made.as_graph_def().node:
@@ -110,9 +134,8 @@ def _replace(graph: Graph, emitter: Emitter, node: Any, how: Decomposition) -> N
             continue
         sources = [_moved(reference, fresh) for reference in each.input if not reference.startswith("^")]
         attributes = {key: value for key, value in each.attr.items() if not key.startswith("_")}
-        fresh[each.name] = graph.add(each.op, f"{node.name}/{each.name}", sources, **attributes)
-    for port, end in enumerate(ends):
-        graph.redirect(short(f"{node.name}:{port}"), fresh[end.op.name])
+        fresh[each.name] = graph.add(each.op, f"{name}/{each.name}", sources, **attributes)
+    return [fresh[end.op.name] for end in ends]
 
 
 def _moved(reference: str, fresh: Mapping[str, str]) -> str:

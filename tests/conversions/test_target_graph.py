@@ -134,6 +134,26 @@ def test_a_network_that_hears_words_gives_its_known_answer(tmp_path: Path, corpu
     np.testing.assert_allclose(found["labels_softmax"], golden["out__labels_softmax:0"], atol=1e-5)
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_model_that_hears_a_waveform(tmp_path: Path, target: str) -> None:
+    """Log-mel cepstra of recordings of any number: windows, Fourier transform, filters, cosine transform."""
+    import tensorflow as tf
+
+    def cepstra(tf: Any, x: Any) -> Any:
+        filters = tf.signal.linear_to_mel_weight_matrix(10, 33, 8000, 100.0, 3900.0)
+        mel = tf.abs(tf.signal.stft(x, 64, 32)) @ filters
+        return tf.signal.mfccs_from_log_mel_spectrograms(tf.math.log(mel + 1e-3))
+
+    def build(tf: Any) -> None:
+        tf.identity(cepstra(tf, tf.compat.v1.placeholder(tf.float32, [None, 400], "x")), name="y")
+
+    data = np.random.default_rng(0).normal(size=(2, 400)).astype("float32")
+    expected = cepstra(tf, tf.constant(data)).numpy()
+    contract = Contract((spec("x", None, 400),), (spec("y", None, *expected.shape[1:]),))
+    _, found = made(target, save(tmp_path / "g.pb", build), tmp_path, contract, x=data)
+    np.testing.assert_allclose(found["y"], expected, atol=1e-5)
+
+
 def test_a_loop_whose_elements_have_an_open_size_is_refused_with_the_reason(tmp_path: Path) -> None:
     def build(tf: Any) -> None:
         x = tf.compat.v1.placeholder(tf.float32, [3, None], "x")
