@@ -270,3 +270,51 @@ def _free(name: str, taken: set[str]) -> str:
     while fresh in taken:
         fresh, number = f"{name}_{number}", number + 1
     return fresh
+
+
+REBOUND = "edgeconv/rebound"
+"""Collection of the calls that :func:`bind_variables` changed; no file has it."""
+
+
+def bind_variables(meta_graph: Any) -> int:
+    """Let calls of functions take the variables that the restoring gives the stored values to.
+
+    ``tf.saved_model.save`` of a model of Keras 3 writes two handles for each variable: one is restored, and
+    the signatures take the other, which TensorFlow 1's loader leaves without a value. The objects tell what
+    belongs together: which of them a function captured, and the key that each is stored under.
+
+    Before::
+
+        restore ─▶ Variable_3        signature ◀─ net/kernel
+
+    After::
+
+        restore ─▶ Variable_3 ─▶ signature
+
+    Returns:
+        How many captured variables were changed.
+    """
+    objects = meta_graph.object_graph_def
+    calls = [
+        node
+        for node in meta_graph.graph_def.node
+        if node.op in ("PartitionedCall", "StatefulPartitionedCall")
+        and node.attr["f"].func.name in objects.concrete_functions
+    ]
+    if not calls:
+        return 0
+    handles = _handles(meta_graph)
+    restored = set(handles.values())
+    variables = {node.name for node in meta_graph.graph_def.node if node.op == "VarHandleOp"}
+    changed = 0
+    for call in calls:
+        bound = objects.concrete_functions[call.attr["f"].func.name].bound_inputs
+        first = sum(not each.startswith("^") for each in call.input) - len(bound)
+        for index, number in enumerate(bound, first):
+            handle = handles.get(number)
+            if first < 0 or handle is None or call.input[index] not in variables - restored:
+                continue
+            call.input[index] = handle
+            changed += 1
+            meta_graph.collection_def[REBOUND].node_list.value.append(call.name)
+    return changed

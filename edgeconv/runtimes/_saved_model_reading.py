@@ -8,17 +8,23 @@ from typing import Any
 
 from edgeconv.errors import InvalidModelError, UsageError
 from edgeconv.formats._saved_model_files import find_saved_model
-from edgeconv.formats._saved_model_functions import add_function_signatures
+from edgeconv.formats._saved_model_functions import add_function_signatures, bind_variables
 from edgeconv.formats.base import Contract, TensorSpec
 from edgeconv.formats.graph_reading import all_nodes, pruned, split_reference
 from edgeconv.formats.saved_model import choose_meta_graph
 from edgeconv.runtimes._tensorflow import dtype_name, shape_of
 
+_NO_FUNCTION = (
+    "it has none, and no function that could be one: it holds variables alone; export it again with "
+    "tf.saved_model.save(model, DIR, signatures=model.f.get_concrete_function(tf.TensorSpec(…))), f being "
+    "the tf.function that infers"
+)
 _PREFERRED_SIGNATURES = ("serving_default", "predict", "serving")
 
 
 def read_saved_model(path: Path) -> Any:
-    """The ``SavedModel`` proto of the folder ``path``, with signatures for the functions of one without any.
+    """The ``SavedModel`` proto of the folder ``path``, with signatures for the functions of one without any,
+    and with its calls bound to the variables that are restored.
 
     Raises:
         InvalidModelError: there is none, or it is broken.
@@ -42,6 +48,7 @@ def read_saved_model(path: Path) -> Any:
         raise InvalidModelError("the SavedModel holds no graph", where=str(path), hint="export it again")
     for meta_graph in proto.meta_graphs:
         add_function_signatures(meta_graph)
+        bind_variables(meta_graph)
     return proto
 
 
@@ -90,7 +97,7 @@ def contract_in(graph: Any, contract: Contract | None, options: Mapping[str, Any
             if name
             else "the SavedModel does not say which signature",
             where=path,
-            hint=f"choose with --signature: {', '.join(sorted(signatures)) or 'it has none at all'}",
+            hint=f"choose with --signature: {', '.join(sorted(signatures))}" if signatures else _NO_FUNCTION,
         )
     definition = signatures[name]
     if contract is not None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from edgeconv.errors import InvalidModelError
 from edgeconv.formats._saved_model_files import find_saved_model
-from edgeconv.formats._saved_model_functions import MADE
+from edgeconv.formats._saved_model_functions import MADE, REBOUND
 from edgeconv.formats.base import Contract
 from edgeconv.formats.graph_reading import split_reference
 from edgeconv.runtimes._inference_reference import Reference, as_reference, replaced_in
@@ -69,7 +69,7 @@ class TensorFlowSavedModelRuntime:
             contract = reference.contract
             temporary = _beside_its_variables(graph_def, folder)
             folder = temporary.name
-        elif _is_function(graph_def, contract):
+        elif _is_function(graph_def, contract) or REBOUND in graph_def.collection_def:
             temporary = _beside_its_variables(graph_def, folder)
             folder = temporary.name
         del proto, graph_def
