@@ -263,7 +263,10 @@ def _hint(first: OutputVerdict, tolerance: Tolerance) -> str:
     if not first.name or not first.reference_name:
         return "say which output is which with --map REF=CAND, or choose outputs with --outputs"
     if "deterministic" in reason:
-        return "run 'edgeconv inspect' for training-mode findings; freeze random ops out of the model"
+        return (
+            "make what is drawn by chance an input, --inputs NAME,… with the random op beside the others, "
+            "or end the model before it with --outputs; 'edgeconv inspect' names such ops"
+        )
     if "NaN" in reason:
         return f"try inputs of your own with --data, or --tolerance {tolerance.precision}:allow_nan=1"
     if reason.startswith(("shape", "type")):

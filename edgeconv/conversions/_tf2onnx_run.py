@@ -186,6 +186,13 @@ def refuse_unknown_ops(model: Any, path: Path, log: Sequence[str] = ()) -> None:
             "lists of tensors can be had in loops of the usual form only: stack them into a tensor in the "
             "model, or cut that part out with --inputs or --outputs"
         )
+    elif decoder := next(
+        (n for n in all_nodes(model.graph) if n.op_type in unknown and n.op_type[:3] == "CTC"), None
+    ):
+        hint = (
+            f"searching for the likeliest sequence is done behind the model: end it with "
+            f"--outputs {decoder.input[0]} and decode that outside"
+        )
     else:
         hint = "cut the part out with --inputs or --outputs, or try --to tflite"
     raise UnsupportedOpsError(
@@ -233,6 +240,13 @@ def _failure(log: Sequence[str], error: Exception | None, path: Path) -> Convers
         or re.search(r"Op type not registered '(\w+)'", raised)
     )
     cause = re.search(r"ex=(.*)$", said) or re.search(r"': (.*)$", said)
+    if re.search(r"\bqu?int(?:8|16|32)\b", f"{said} {raised}"):
+        return ConversionError(
+            "the graph computes in the quantized types of TensorFlow 1 (quint8, qint32)",
+            where=str(path),
+            why="they come from its old graph transforms; ONNX has no such types",
+            hint="convert the float32 graph from before that step, with --to onnx:int8 --calibration FILE",
+        )
     what = f"tf2onnx could not convert the op {op.group(1)}" if op else "tf2onnx could not convert the graph"
     tensor = f"{node.group(1)}:0" if node else "TENSOR"
     return ConversionError(

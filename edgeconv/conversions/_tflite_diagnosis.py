@@ -35,6 +35,12 @@ _QUEUES = {
 }
 
 
+_SIZES = {"ResizeBicubic", "ResizeArea", "ExtractImagePatches", "MaxPoolWithArgmax", "CropAndResize"} | {
+    "MaxPool3D", "AvgPool3D", "Cumprod",
+}  # fmt: skip
+"""Ops that are said in others where all sizes are known."""
+_CTC = {"CTCBeamSearchDecoder", "CTCGreedyDecoder", "CTCBeamSearchDecoderV2"}
+_QUANTIZED = re.compile(r"!tf_type\.q(?:u?int)|\bDT_QU?INT|\bqu?int(?:8|16|32)\b")
 _ODD_TYPES = {
     "f64": "float64",
     "f16": "float16",
@@ -109,6 +115,13 @@ def diagnosed(refusal: RefusedError, path: str, nodes_of: Mapping[str, Sequence[
     ops = refusal.ops
     named = {op: node or (nodes_of.get(op) or [""])[0] for op, node in ops.items()}
     reason = " ".join(refusal.text.split())
+    if _QUANTIZED.search(refusal.text) or any(op.startswith("Quantized") for op in named):
+        return ConversionError(
+            "the graph computes in the quantized types of TensorFlow 1 (quint8, qint32)",
+            where=path,
+            why="they come from its old graph transforms; TFLite has other ops for that",
+            hint="convert the float32 graph from before that step, with --to tflite:int8 --calibration FILE",
+        )
     if not named:
         return ConversionError(
             "the TFLite converter refused the model",
@@ -157,6 +170,16 @@ def _way_out(ops: set[str], refusal: RefusedError) -> tuple[str, str]:
         return (
             "the model reads its input from a queue or iterator",
             "name the tensor behind it with --inputs TENSOR",
+        )
+    if ops & _CTC:
+        return (
+            "it searches for the likeliest sequence, which is done behind the model",
+            "end the model before it: --outputs TENSOR, the one that it takes; decode its result outside",
+        )
+    if ops & _SIZES:
+        return (
+            "it can be said in ops that TFLite has only where all sizes of what it takes are known",
+            "fix them with --shape NAME=1,…",
         )
     if ops & _STRING or any(op.startswith(("String", "LookupTable", "HashTable")) for op in ops):
         return (

@@ -85,12 +85,26 @@ class StoredValues:
         try:
             return numpy.asarray(reader.get_tensor(self._aliases.get(key, key)))
         except Exception as error:  # the reader raises what its C++ side says, of many types
+            if _SLICED in str(error):
+                return self._joined(self._aliases.get(key, key))
             raise InvalidModelError(
                 f"the value of '{key}' cannot be read from the checkpoint",
                 where=self.where,
                 why=" ".join(str(error).split())[:200],
                 hint="copy the whole checkpoint again",
             ) from error
+
+    def _joined(self, key: str) -> Any:
+        """A value that format V1 holds in slices: the reader refuses it, the op that restores does not."""
+        import tensorflow as tf
+
+        with tf.Graph().as_default():
+            dtype = tf.as_dtype(self._known[key][1])
+            (value,) = tf.raw_ops.RestoreV2(
+                prefix=self.pattern, tensor_names=[key], shape_and_slices=[""], dtypes=[dtype]
+            )
+            with tf.compat.v1.Session() as session:
+                return session.run(value)
 
     def _open(self) -> Any:
         if self._reader is None:
@@ -118,6 +132,9 @@ class StoredValues:
                 if key in self._known and alias not in self._known
             }
         return self._reader
+
+
+_SLICED = "Sliced checkpoints"
 
 
 class GraphValues:

@@ -32,7 +32,8 @@ def rewrite(graph: Graph) -> list[Change]:
     return [
         Change(
             _NAME,
-            f"the outputs are random: they need {listed}{more}, which are not known for training only",
+            f"the outputs are random: they need {listed}{more}, which are not known for training only "
+            f"(what they draw can be an input: name it with --inputs, beside the others)",
             warning=True,
         )
     ]

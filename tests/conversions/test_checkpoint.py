@@ -138,7 +138,10 @@ def test_collections_of_variables_are_not_needed(tf: Any, tmp_path: Path) -> Non
     numpy.testing.assert_allclose(frozen(prefix, tmp_path)[0], expected, atol=1e-6)
 
 
-def test_a_partitioned_variable_is_put_together_from_its_slices(tf: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_partitioned_variable_is_put_together_from_its_slices(
+    tf: Any, tmp_path: Path, version: int
+) -> None:
     def build() -> Any:
         x = tf.compat.v1.placeholder(tf.float32, [None, 4], name="x")
         with tf.compat.v1.variable_scope(
@@ -150,7 +153,7 @@ def test_a_partitioned_variable_is_put_together_from_its_slices(tf: Any, tmp_pat
         return tf.nn.softmax(tf.matmul(x, tf.convert_to_tensor(kernel)), name="probabilities")
 
     prefix = tmp_path / "model.ckpt"
-    expected = save(tf, prefix, build)
+    expected = save(tf, prefix, build, version=version)
     numpy.testing.assert_allclose(frozen(prefix, tmp_path)[0], expected, atol=1e-6)
     numpy.testing.assert_allclose(
         reference(prefix, FORMAT.contract(prefix, None, ["probabilities"])), expected, atol=1e-6

@@ -11,6 +11,7 @@ import pytest
 
 from edgeconv.conversions import onnx_from_frozen_graph, tflite_from_frozen_graph
 from edgeconv.conversions.base import ConversionJob, ConversionResult
+from edgeconv.errors import ConversionError
 from edgeconv.formats.base import Artifact, Contract, TensorSpec
 from edgeconv.runtimes import litert, onnxruntime
 
@@ -116,3 +117,51 @@ def test_a_network_with_channels_first_runs_in_tflite(tmp_path: Path) -> None:
 
     found = given_by("tflite", tmp_path, first, data)
     np.testing.assert_allclose(found, last(tf.constant(data)).numpy(), atol=1e-4)
+
+
+def refusal(target: str, folder: Path, build: Callable[[Any], Any], data: Any) -> ConversionError:
+    with pytest.raises(ConversionError) as caught:
+        given_by(target, folder, build, data)
+    return caught.value
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_types_of_the_old_graph_transforms_are_named(tmp_path: Path, target: str) -> None:
+    """They were published as quantized_graph.pb, and no other format has them."""
+
+    def build(x: Any) -> Any:
+        raw = _tf().raw_ops
+        q = raw.QuantizeV2(input=x, min_range=-1.0, max_range=1.0, T=_tf().quint8, mode="MIN_FIRST")
+        weights = _tf().bitcast(np.ones((3, 3, 3, 4), np.uint8), _tf().quint8)
+        c = raw.QuantizedConv2D(
+            input=q.output, filter=weights, min_input=q.output_min, max_input=q.output_max, min_filter=-1.0,
+            max_filter=1.0, strides=[1, 1, 1, 1], padding="SAME",
+        )  # fmt: skip
+        return raw.Dequantize(input=c.output, min_range=c.min_output, max_range=c.max_output)
+
+    error = refusal(target, tmp_path, build, np.zeros((1, 8, 8, 3), "float32"))
+    assert "quantized types of TensorFlow 1" in error.what
+    assert f"--to {target}:int8" in (error.hint or "")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_search_for_the_likeliest_sequence_is_to_be_done_behind_the_model(
+    tmp_path: Path, target: str
+) -> None:
+    def build(x: Any) -> Any:
+        scores = _tf().nn.relu(x, name="scores")
+        return _tf().nn.ctc_beam_search_decoder(scores, [5])[1]
+
+    error = refusal(target, tmp_path, build, np.zeros((5, 1, 4), "float32"))
+    assert "CTCBeamSearchDecoder" in error.what
+    assert "--outputs" in (error.hint or "")
+    if target == "onnx":
+        assert "scores" in (error.hint or "")
+
+
+def test_what_can_be_said_in_other_ops_with_known_sizes_only_asks_for_them(tmp_path: Path) -> None:
+    def build(x: Any) -> Any:
+        return _tf().raw_ops.ResizeBicubic(images=x, size=2 * _tf().shape(x)[:2])
+
+    error = refusal("tflite", tmp_path, build, np.zeros((2, 4, 4, 1), "float32"))
+    assert "--shape" in (error.hint or "")
