@@ -49,7 +49,8 @@ def candidate_inputs(graph_def: Any) -> tuple[Candidate, ...]:
             continue
         score, evidence = judged
         ports = range(view.output_count(name)) if node.op not in vocabulary.PLACEHOLDER_OPS else range(1)
-        found.extend(Candidate("input", view.spec(name, port), node.op, score, evidence) for port in ports)
+        specs = [completed(view, view.spec(name, port), name, port) for port in ports]
+        found.extend(Candidate("input", spec, node.op, score, evidence) for spec in specs)
     return tuple(sorted(found, key=lambda c: -c.score))
 
 
@@ -204,7 +205,11 @@ def _judge_input(view: GraphView, name: str, needed: bool) -> tuple[float, tuple
     if _is_optional(view, name):
         return 0.2, (*evidence, "a scalar with a default value")
     if view.shape(name) is None:
-        return 0.8, (*evidence, "its shape is not stated")
+        demanded = completed(view, view.spec(name), name, 0).shape is not None
+        return 0.8, (
+            *evidence,
+            "its shape is not stated" + (", but what takes it demands this one" if demanded else ""),
+        )
     return 0.9, tuple(evidence)
 
 
