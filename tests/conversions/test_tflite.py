@@ -225,8 +225,7 @@ def test_ops_that_are_refused_for_their_element_type_say_so(tmp_path: Path) -> N
     assert "MLIR" not in str(caught.value)
 
 
-def test_complex_numbers_are_refused_by_the_op_with_a_way_out_that_fits(tmp_path: Path) -> None:
-    """An inverse Fourier transform: TFLite has none, and float32 would not help."""
+def test_an_inverse_fourier_transform_is_taken_as_products_of_real_numbers(tmp_path: Path) -> None:
     import tensorflow as tf
 
     def build(tf1: Any) -> None:
@@ -235,6 +234,23 @@ def test_complex_numbers_are_refused_by_the_op_with_a_way_out_that_fits(tmp_path
 
     contract = Contract(
         (TensorSpec("wave", "float32", (1, 16), "wave:0"),), (TensorSpec("y", "float32", None, "y:0"),)
+    )
+    file, result = convert("frozen_graph", save_graph(tmp_path / "g.pb", build), tmp_path, contract)
+    data = np.random.default_rng(0).normal(size=(1, 16)).astype("float32")
+    found = run(file, result.contract, wave=data)["y"]
+    np.testing.assert_allclose(found, np.fft.ifft(data + 1j * data).real, atol=1e-6)
+
+
+def test_complex_numbers_that_stay_are_refused_by_the_op_with_a_way_out_that_fits(tmp_path: Path) -> None:
+    """A transform too long to be a matrix: TFLite has no inverse one, and float32 would not help."""
+    import tensorflow as tf
+
+    def build(tf1: Any) -> None:
+        x = tf1.placeholder(tf.float32, [1, 5000], name="wave")
+        tf1.real(tf1.ifft(tf.complex(x, x)), name="y")
+
+    contract = Contract(
+        (TensorSpec("wave", "float32", (1, 5000), "wave:0"),), (TensorSpec("y", "float32", None, "y:0"),)
     )
     with pytest.raises(ConversionError, match=r"IFFT \('IFFT'\).*complex64") as caught:
         convert("frozen_graph", save_graph(tmp_path / "g.pb", build), tmp_path, contract)
