@@ -164,6 +164,7 @@ def _rewrites(target: str, functions: bool) -> list[Callable[[Graph], list[Chang
     from edgeconv.surgery import graph_decompose_layout as layout
     from edgeconv.surgery import graph_decompose_math as math
     from edgeconv.surgery import graph_decompose_recurrent as recurrent
+    from edgeconv.surgery import graph_decompose_special as special
     from edgeconv.surgery import graph_float64_to_float32 as float64
 
     if target == "onnx first":
@@ -182,7 +183,14 @@ def _rewrites(target: str, functions: bool) -> list[Callable[[Graph], list[Chang
     ]
     if target != "onnx":
         rewrites.append(float64.rewrite)
-    return [*rewrites, graph_decompose_complex.rewrite, lambda graph: decompose.rewrite(graph, chosen)]
+    first = special.ONNX if target.startswith("onnx") else special.EVERYWHERE
+    return [
+        *rewrites,
+        graph_decompose_complex.rewrite,
+        # What these are made of may have to be said in other ops again.
+        lambda graph: decompose.rewrite(graph, first),
+        lambda graph: decompose.rewrite(graph, chosen),
+    ]
 
 
 def _given(graph: Graph, spec: TensorSpec) -> str:

@@ -106,8 +106,33 @@ def test_a_loop_over_time_keeps_its_open_length(tmp_path: Path, length: int) -> 
         lambda tf, x: tf.raw_ops.EuclideanNorm(input=x, axis=[3]),
         lambda tf, x: tf.raw_ops.Roll(input=x, shift=[2], axis=[1]),
         lambda tf, x: tf.raw_ops.Erf(x=x),
+        lambda tf, x: tf.raw_ops.Digamma(x=x + 0.1),
+        lambda tf, x: tf.raw_ops.Lgamma(x=x + 0.1),
+        lambda tf, x: tf.raw_ops.MatrixInverse(input=x[:, :3, 1] + 2 * tf.eye(3)),
+        lambda tf, x: tf.cast(
+            tf.raw_ops.BitwiseAnd(x=tf.cast(x * 99 - 50, tf.int32), y=[0b110101]), tf.float32
+        ),
+        lambda tf, x: tf.cast(tf.raw_ops.Invert(x=tf.cast(x * 99 - 50, tf.int32)), tf.float32),
+        lambda tf, x: tf.raw_ops.Dilation2D(
+            input=x, filter=tf.ones([2, 3, 3]), strides=[1, 2, 1, 1], rates=[1, 1, 1, 1], padding="SAME"
+        ),
     ],
-    ids=["bicubic", "area", "bias", "saturation", "hsv", "norm", "roll", "erf"],
+    ids=[
+        "bicubic",
+        "area",
+        "bias",
+        "saturation",
+        "hsv",
+        "norm",
+        "roll",
+        "erf",
+        "digamma",
+        "lgamma",
+        "inverse",
+        "bits",
+        "invert",
+        "dilation",
+    ],
 )
 def test_ops_that_the_target_lacks_or_its_converter_gets_wrong(
     tmp_path: Path, target: str, op: Callable[[Any, Any], Any]
