@@ -12,41 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from edgeconv.errors import ConversionError, EdgeconvError, InvalidModelError
-from edgeconv.formats.graph_reading import split_reference
+from edgeconv.runtimes._checkpoint_matching import restored_by_graph
 from edgeconv.runtimes._saved_model_reading import variables_prefix
 from edgeconv.runtimes._tensorflow import as_conversion_error
-
-_PASSING = ("Identity", "IdentityN", "RefIdentity", "StopGradient", "Enter")
-_ASSIGNS = ("Assign", "AssignVariableOp")
 
 
 def stored_keys(graph_def: Any) -> dict[str, str]:
     """Variable node to the key of its whole value in the checkpoint, as the inlined restore ops say it."""
-    nodes = {node.name: node for node in graph_def.node}
-    keys: dict[str, str] = {}
-    read: dict[str, list[str] | None] = {}
-
-    def strings(reference: str) -> list[str] | None:
-        # One list names all variables, and is long.
-        if reference not in read:
-            read[reference] = _strings(nodes, reference)
-        return read[reference]
-
-    for node in graph_def.node:
-        if node.op not in _ASSIGNS or len(node.input) < 2:
-            continue
-        variable, _ = _origin(nodes, node.input[0])
-        source, port = _origin(nodes, node.input[1])
-        if source not in nodes or nodes[source].op not in ("RestoreV2", "Restore", "RestoreSlice"):
-            continue
-        restore = nodes[source]
-        names, slices = strings(restore.input[1]), None
-        if restore.op != "Restore":
-            slices = strings(restore.input[2])
-        if names is None or port >= len(names) or (slices is not None and slices[port]):
-            continue
-        keys[variable] = names[port]
-    return keys
+    restored = restored_by_graph(graph_def, "")
+    return {name: stored.keys[0] for name, stored in restored.items() if not stored.extent}
 
 
 class VariableValues:
@@ -138,22 +112,3 @@ class VariableValues:
             raise as_conversion_error(
                 error, f"the value of variable '{node.name}' cannot be had", str(self._path)
             ) from error
-
-
-def _origin(nodes: Mapping[str, Any], reference: str) -> tuple[str, int]:
-    name, port = split_reference(reference)
-    while name in nodes and nodes[name].op in _PASSING and nodes[name].input:
-        index = port or 0 if nodes[name].op == "IdentityN" else 0
-        name, port = split_reference(nodes[name].input[index])
-    return name, port or 0
-
-
-def _strings(nodes: Mapping[str, Any], reference: str) -> list[str] | None:
-    import tensorflow as tf
-
-    name, _ = _origin(nodes, reference)
-    node = nodes.get(name)
-    if node is None or node.op != "Const":
-        return None
-    values = tf.make_ndarray(node.attr["value"].tensor).reshape(-1)
-    return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values]

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from edgeconv.errors import ConversionError, UsageError
@@ -104,6 +105,8 @@ def restored_by_graph(graph_def: Any, restore: str) -> dict[str, Stored]:
     nodes = {node.name: node for node in graph_def.node}
     found: dict[str, Stored] = {}
     doubted: set[str] = set()
+    # One list names all variables, and is long.
+    strings = cache(lambda reference: _strings(nodes, reference))
     for name in _upstream(nodes, restore) if restore else nodes:
         node = nodes[name]
         if node.op not in _ASSIGNS or len(node.input) < 2:
@@ -113,8 +116,8 @@ def restored_by_graph(graph_def: Any, restore: str) -> dict[str, Stored]:
         if source not in nodes or nodes[source].op not in _RESTORES:
             continue
         inputs = [reference for reference in nodes[source].input if not reference.startswith("^")]
-        keys = _strings(nodes, inputs[1])
-        slices = _strings(nodes, inputs[2]) if len(inputs) > 2 else None
+        keys = strings(inputs[1])
+        slices = strings(inputs[2]) if len(inputs) > 2 else None
         if keys is not None and port < len(keys):
             extent = slices[port] if slices is not None and port < len(slices) else ""
             value = Stored((keys[port],), extent=extent)
