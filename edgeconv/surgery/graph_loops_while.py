@@ -240,6 +240,8 @@ def _body(
                 if written:
                     variable.shape = (None if value.handle.grows else value.count, *written[0])
                 variable.known = wider = True
+                # What this trip gives was computed from a list of another shape.
+                continue
             value = arrays.stacked(emitter, value, variable.merge)
         results.append(value)
         shape = _wider(variable.shape, emitter.shape(value), variable.merge)

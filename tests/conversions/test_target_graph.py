@@ -94,6 +94,30 @@ def test_a_loop_over_time_keeps_its_open_length(tmp_path: Path, length: int) -> 
     np.testing.assert_allclose(found["y"], 1 + np.cumsum(data, 0), rtol=1e-6, atol=1e-6)
 
 
+def test_a_recurrent_layer_over_an_open_time_and_batch_keeps_the_time(tmp_path: Path) -> None:
+    """TensorFlow 1 says of a list only that its elements have an open batch, also where that is pinned."""
+    import tensorflow as tf
+
+    from tests.surgery.test_loops import recurrent
+
+    def build(tf: Any) -> None:
+        x = tf.compat.v1.placeholder(tf.float32, [None, None, 5], "x")
+        tf.identity(recurrent(tf, x)[0], name="y")
+
+    contract = Contract((spec("x", None, None, 5),), (spec("y", None, None, 3),))
+    graph = save(tmp_path / "g.pb", build)
+    data = np.random.default_rng(0).normal(size=(1, 6, 5)).astype("float32")
+    with tf.Graph().as_default() as made_graph:
+        definition = tf.compat.v1.GraphDef()
+        definition.ParseFromString(graph.read_bytes())
+        (output,) = tf.import_graph_def(definition, return_elements=["y:0"], name="")
+        with tf.compat.v1.Session(graph=made_graph) as session:
+            expected = session.run(output, {"x:0": data})
+    notes, found = made("tflite", graph, tmp_path, contract, x=data)
+    assert any("the batch is pinned to 1" in note for note in notes)
+    np.testing.assert_allclose(found["y"], expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize(
     "op",
