@@ -58,6 +58,7 @@ def build_legacy(
     scope = {**functions, **custom}
     if trust:
         scope = {**_names_in_lambdas(), **scope}
+        _load_lambdas(config, scope)
     with serialization_lib.SafeModeScope(not trust), tf_keras.utils.custom_object_scope(scope):
         model = model_config.model_from_config(config, custom_objects=scope)
     if not model.built:
@@ -155,6 +156,25 @@ def _resized_otherwise(config: Any, version: str) -> list[str]:
         "under TensorFlow 1 it lay half a pixel aside"
     )
     return [note]
+
+
+def _load_lambdas(config: Any, names: Mapping[str, Any]) -> None:
+    """Make functions of the code of Lambda layers, which know ``names``: tf_keras gives them next to none.
+
+    This is for a person who trusts the file: the code runs when the model does.
+    """
+    from tf_keras.src.utils.generic_utils import func_load
+
+    for entry in entries_in(config):
+        settings = entry["config"]
+        if entry["class_name"] != "Lambda" or settings.get("function_type", "lambda") != "lambda":
+            continue
+        code = settings.get("function")
+        if isinstance(code, dict) and isinstance(code.get("config"), dict):
+            code = [code["config"].get(key) for key in ("code", "defaults", "closure")]
+        if isinstance(code, list):
+            loaded = func_load(code, globs={**names, "__builtins__": __builtins__})
+            settings.update(function=loaded, function_type="raw", module=None)
 
 
 def _names_in_lambdas() -> dict[str, Any]:

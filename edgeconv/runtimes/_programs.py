@@ -54,12 +54,15 @@ def program_of_keras(model: Any, path: str) -> Program:
     import tensorflow as tf
 
     symbolic = getattr(model, "inputs", None)
+    if not symbolic and (stated := _stated_inputs(model)) is not None:
+        return _program_of_subclass(model, stated, path)
     if not symbolic:
         raise UsageError(
             f"the model '{getattr(model, 'name', type(model).__name__)}' does not know its inputs",
             where=path,
             why="a subclassed or Sequential model has none until it was built",
-            hint="give its first layer an input shape, or call it once on an example before saving",
+            hint="give its first layer an input shape, or call it once on an example, before it is saved or, "
+            "in a model builder, returned: model(tf.zeros([1, …]))",
         )
     input_struct, output_struct = _structures(model)
     inputs = tf.nest.flatten(input_struct)
@@ -80,6 +83,66 @@ def program_of_keras(model: Any, path: str) -> Program:
         owner=model,
         inputs=_specs(input_names, inputs),
         outputs=_specs(output_names, outputs),
+        call=call,
+        notes=about_state(kept),
+    )
+
+
+def _stated_inputs(model: Any) -> Any | None:
+    """Specs of the one argument of a subclassed model that was called or built; ``None`` where nothing tells.
+
+    tf_keras keeps the specs of what it was called with and the shape that ``build`` was given, Keras 3 the
+    latter under the name of the argument.
+    """
+    import tensorflow as tf
+
+    save_spec = getattr(model, "save_spec", None)
+    found = save_spec() if callable(save_spec) else None
+    if found is not None:
+        args, keywords = found
+        return args[0] if len(args) == 1 and not tf.nest.flatten(keywords) else None
+    shape = getattr(model, "_build_input_shape", None)
+    if shape is None:
+        known = getattr(model, "_build_shapes_dict", None)
+        shape = next(iter(known.values())) if known and len(known) == 1 else None
+    if shape is None:
+        return None
+    try:
+        shape = tf.TensorShape(shape)
+    except (TypeError, ValueError):
+        return None  # of several inputs, whose types nobody tells
+    return tf.TensorSpec([None, *shape[1:]] if shape.rank else shape, tf.float32, "x")
+
+
+def _program_of_subclass(model: Any, stated: Any, path: str) -> Program:
+    """The program of a subclassed model that takes tensors like ``stated``."""
+    import tensorflow as tf
+
+    kept = stateful_layers(model)
+
+    def run(packed: Any) -> Any:
+        with stateless(kept):
+            return model(packed, training=False)
+
+    flat_specs = tf.nest.flatten(stated)
+    try:
+        gives = tf.function(run, autograph=False).get_concrete_function(stated).structured_outputs
+    except (ValueError, TypeError, tf.errors.OpError) as error:
+        raise as_conversion_error(error, "tracing the model failed", path) from error
+    results = tf.nest.flatten(gives)
+    names = _dictionary_names(stated) or [
+        str(getattr(spec, "name", None) or f"input_{i + 1}").split(":")[0]
+        for i, spec in enumerate(flat_specs)
+    ]
+
+    def call(flat: Sequence[Any]) -> list[Any]:
+        packed = tf.nest.pack_sequence_as(stated, list(flat))
+        return [tf.convert_to_tensor(value) for value in tf.nest.flatten(run(packed))]
+
+    return Program(
+        owner=model,
+        inputs=_specs(names, flat_specs),
+        outputs=_specs(_dictionary_names(gives) or [f"output_{i + 1}" for i in range(len(results))], results),
         call=call,
         notes=about_state(kept),
     )

@@ -6,6 +6,7 @@ before                                     after
 ``ResizeBicubic ResizeArea``, fixed sizes  two products with constant matrices
 ``ResizeNearestNeighbor`` of integers      ``Gather`` of rows and columns
 ``ExtractImagePatches``                    strided slices, one behind the other
+``ResizeBilinear`` of bytes                a cast before it
 ``MaxPoolWithArgmax``                      ``MaxPool``, and the position of the largest in a patch
 ``MaxPool3D AvgPool3D``                    a pool over height and width, one over depth
 ``CropAndResize``                          four gathers and the interpolation between them
@@ -44,6 +45,17 @@ def _resize(op: str) -> Decomposition:
         return [tf.reshape(x, [-1, height, width, channels])]
 
     return decomposition
+
+
+def resize_whole(attributes: _Attributes, inputs: _Tensors) -> _Tensors:
+    """A bilinear resize of whole numbers, which gives floats: a cast before that of floats."""
+    import tensorflow as tf
+
+    images, size = inputs
+    if images.dtype.is_floating:
+        raise NotHere("floats")
+    options = {key: attributes[key] for key in ("align_corners", "half_pixel_centers")}
+    return [tf.raw_ops.ResizeBilinear(images=tf.cast(images, tf.float32), size=size, **options)]
 
 
 def _matrix(op: str, attributes: _Attributes, before: int, after: int) -> Any:
@@ -304,6 +316,7 @@ ONNX: dict[str, Decomposition] = WRONG_IN_ONNX | {
     "AdjustHue": adjust_hue,
     "HSVToRGB": hsv_to_rgb,
     "RGBToHSV": rgb_to_hsv,
+    "ResizeBilinear": resize_whole,
 }
 """What tf2onnx does not take."""
 

@@ -154,6 +154,21 @@ def bincount(attributes: _Attributes, inputs: _Tensors) -> _Tensors:
 
 
 def dynamic_partition(attributes: _Attributes, inputs: _Tensors) -> _Tensors:
+def dense_bincount(attributes: _Attributes, inputs: _Tensors) -> _Tensors:
+    """The sum of one-hot vectors over the last axis, or 1 where there is any."""
+    import tensorflow as tf
+
+    values, size, weights = inputs
+    if weights.shape.num_elements() is None or values.shape.rank not in (1, 2):
+        raise NotHere("values or weights of unknown shape")
+    hot = tf.one_hot(values, int(value_of(size)), dtype=weights.dtype)
+    if attributes["binary_output"]:
+        return [tf.reduce_max(hot, -2)]
+    if weights.shape.num_elements():
+        hot = hot * tf.expand_dims(weights, -1)
+    return [tf.reduce_sum(hot, -2)]
+
+
     """The elements of each part, by ``Where``."""
     import tensorflow as tf
 
@@ -465,6 +480,7 @@ ONNX: dict[str, Decomposition] = EVERYWHERE | {
     "NonMaxSuppression": non_max_suppression,
     "OneHot": one_hot,
     "ParallelDynamicStitch": dynamic_stitch,
+    "DenseBincount": dense_bincount,
     "ReverseSequence": reverse_sequence,
     "Roll": roll,
     "SpaceToBatch": TFLITE["SpaceToBatch"],

@@ -317,6 +317,33 @@ def test_the_code_of_a_lambda_layer_runs_only_where_it_is_trusted(tmp_path: Path
     same(path, model, numbers(2, 3), trust=True)
 
 
+def test_the_code_of_a_lambda_layer_knows_what_people_import(tmp_path: Path) -> None:
+    import tf_keras as keras
+
+    base = keras.Sequential([keras.layers.Dense(4, input_shape=(3,))])
+    first, second = keras.Input((3,)), keras.Input((3,))
+    apart = keras.layers.Lambda(lambda pair: abs(pair[0] - pair[1]))([base(first), base(second)])
+    model = keras.Model([first, second], apart)
+    path = keras_2(tmp_path / "m.h5", model)
+    code = compile("lambda pair: K.abs(pair[0] - pair[1])", "script", "eval").co_consts[0]
+    _set_code(path, code)
+
+    same(path, model, numbers(2, 3), numbers(2, 3, seed=1), trust=True)
+
+
+def _set_code(path: Path, code: Any) -> None:
+    import base64
+    import marshal
+
+    text = base64.encodebytes(marshal.dumps(code)).decode("ascii")
+    with h5py.File(path, "a") as file:
+        config = json.loads(file.attrs["model_config"])
+        for entry in every(config):
+            if entry["class_name"] == "Lambda":
+                entry["config"]["function"] = [text, None, None]
+        file.attrs["model_config"] = json.dumps(config).encode()
+
+
 def test_a_lambda_layer_is_replaced_by_a_function_of_its_name(tmp_path: Path) -> None:
     model = lambdas()
     (tmp_path / "mine.py").write_text("def twice(x):\n    return x + x\n")
