@@ -52,7 +52,7 @@ _PER_BATCH = ("loops", "combined_nms")
 
 
 _REFUSED = {
-    "tflite": (b"TensorArray",),
+    "tflite": (b"TensorArray", b"NonMaxSuppression"),
     "onnx first": (
         b"TensorArray",
         b"AdjustSaturation",
@@ -70,7 +70,8 @@ _REFUSED = {
 def needs_rewriting(data: bytes, target: str) -> bool:
     """Whether a serialized GraphDef may have what a target is known to refuse or to get wrong.
 
-    TFLite's converter refuses all lists of TensorFlow 1. tf2onnx takes loops with lists, but ONNX Runtime was
+    TFLite's converter refuses all lists of TensorFlow 1, and makes of a suppression of boxes one that gives
+    rows for boxes that were not kept. tf2onnx takes loops with lists, but ONNX Runtime was
     seen to load for minutes where the post-processing of a detector was a loop's body; and it computes
     something else for a few ops. ``target`` is ``tflite`` or ``onnx first``.
     """

@@ -55,15 +55,20 @@ def _named(op: str, arguments: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def _moved(op: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes with their entries for each axis in the other order."""
+def _kept(op: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes that are no types of the inputs."""
     from tensorflow.python.framework import op_def_registry
 
-    kept = {
+    return {
         attribute.name: attributes[attribute.name]
         for attribute in op_def_registry.get(op).attr
         if attribute.type != "type" and attribute.name in attributes
     }
+
+
+def _moved(op: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes with their entries for each axis in the other order."""
+    kept = _kept(op, attributes)
     kept["data_format"] = "NHWC"
     for name in _PER_AXIS:
         if name in kept:
@@ -73,9 +78,28 @@ def _moved(op: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
+_MOVED = _channels_last("Conv2D")
+
+
+def conv2d(attributes: Mapping[str, Any], inputs: Sequence[Any]) -> Sequence[Any]:
+    """With channels last, and with as many as the weights take where the graph lost how many there are.
+
+    TFLite's converter has to know the number; what pads or cuts by sizes that it computes forgets it.
+    """
+    import tensorflow as tf
+
+    if attributes["data_format"] == "NCHW":
+        return _MOVED(attributes, inputs)
+    images, weights = inputs
+    if images.shape.rank != 4 or images.shape[-1] is not None or weights.shape[2] is None:
+        raise NotHere("all is known")
+    images = tf.reshape(images, tf.concat([tf.shape(images)[:3], [weights.shape[2]]], 0))
+    return [tf.raw_ops.Conv2D(**_named("Conv2D", [images, weights]), **_kept("Conv2D", attributes))]
+
+
 TFLITE: dict[str, Decomposition] = {
     "AvgPool": _channels_last("AvgPool"),
-    "Conv2D": _channels_last("Conv2D"),
+    "Conv2D": conv2d,
     "Conv2DBackpropInput": _channels_last("Conv2DBackpropInput", (2,), sizes=0),
     "DepthToSpace": _channels_last("DepthToSpace"),
     "DepthwiseConv2dNative": _channels_last("DepthwiseConv2dNative"),

@@ -15,7 +15,8 @@ before                                 after
 ``OneHot``                             ``Equal`` and ``Select``
 ``FloorDiv`` of int64 in TFLite        in int32
 ``FloorDiv FloorMod`` of integers      in ONNX: ``Div``, and one less below 0
-``NonMaxSuppression(V2)``              ``NonMaxSuppressionV3``
+``NonMaxSuppression(V2)`` in ONNX      ``NonMaxSuppressionV3``
+``NonMaxSuppression…`` in TFLite       filled up, and what is behind the count cut off
 =====================================  =====================================================
 """
 
@@ -153,7 +154,6 @@ def bincount(attributes: _Attributes, inputs: _Tensors) -> _Tensors:
     return [tf.reduce_sum(hot, 0)]
 
 
-def dynamic_partition(attributes: _Attributes, inputs: _Tensors) -> _Tensors:
 def dense_bincount(attributes: _Attributes, inputs: _Tensors) -> _Tensors:
     """The sum of one-hot vectors over the last axis, or 1 where there is any."""
     import tensorflow as tf
@@ -169,6 +169,7 @@ def dense_bincount(attributes: _Attributes, inputs: _Tensors) -> _Tensors:
     return [tf.reduce_sum(hot, -2)]
 
 
+def dynamic_partition(attributes: _Attributes, inputs: _Tensors) -> _Tensors:
     """The elements of each part, by ``Where``."""
     import tensorflow as tf
 
@@ -420,6 +421,35 @@ def non_max_suppression(attributes: _Attributes, inputs: _Tensors) -> _Tensors:
     ]
 
 
+def non_max_suppression_unpadded(attributes: _Attributes, inputs: _Tensors) -> _Tensors:
+    """TFLite's own ops fill up to the largest number; what is behind those that were kept is cut off."""
+    import tensorflow as tf
+
+    if attributes.get("pad_to_max_output_size", False):
+        raise NotHere("filled up in the graph too")
+    boxes, scores, most, overlap, *more = inputs
+    shared = {
+        "boxes": boxes,
+        "scores": scores,
+        "max_output_size": most,
+        "iou_threshold": tf.cast(overlap, tf.float32),
+        "score_threshold": more[0] if more else tf.constant(tf.float32.min),
+        "pad_to_max_output_size": True,
+    }
+    if len(more) == 2:
+        rows, kept, count = tf.raw_ops.NonMaxSuppressionV5(soft_nms_sigma=more[1], **shared)
+        return [rows[:count], kept[:count], count]
+    rows, count = tf.raw_ops.NonMaxSuppressionV4(**shared)
+    return [rows[:count], count] if "pad_to_max_output_size" in attributes else [rows[:count]]
+
+
+def first_non_max_suppression_unpadded(attributes: _Attributes, inputs: _Tensors) -> _Tensors:
+    """The first version has its threshold as an attribute."""
+    import tensorflow as tf
+
+    return non_max_suppression_unpadded({}, [*inputs, tf.constant(attributes["iou_threshold"])])
+
+
 EVERYWHERE: dict[str, Decomposition] = {
     "AccumulateNV2": lambda attributes, inputs: [_sum(inputs)],
     "ApproximateEqual": lambda attributes, inputs: [abs(inputs[0] - inputs[1]) < attributes["tolerance"]],
@@ -450,6 +480,7 @@ TFLITE: dict[str, Decomposition] = EVERYWHERE | {
     "ClipByValue": _by(lambda tf, x, low, high: tf.minimum(tf.maximum(x, low), high)),
     "Cosh": _by(lambda tf, x: 0.5 * (tf.exp(x) + tf.exp(-x))),
     "Cumprod": cumprod,
+    "DenseBincount": dense_bincount,
     "DynamicPartition": dynamic_partition,
     "DynamicStitch": dynamic_stitch_by_gather,
     "Erf": erf,
@@ -458,8 +489,8 @@ TFLITE: dict[str, Decomposition] = EVERYWHERE | {
     "MatrixDiagPart": matrix_diag_part,
     "MatrixDiagPartV2": matrix_diag_part,
     "MatrixDiagPartV3": matrix_diag_part,
-    "NonMaxSuppression": non_max_suppression,
-    "NonMaxSuppressionV2": non_max_suppression,
+    "NonMaxSuppression": first_non_max_suppression_unpadded,
+    **dict.fromkeys((f"NonMaxSuppressionV{n}" for n in (2, 3, 4, 5)), non_max_suppression_unpadded),
     "ParallelDynamicStitch": dynamic_stitch_by_gather,
     "SegmentMean": segment_mean,
     "Sinh": _by(lambda tf, x: 0.5 * (tf.exp(x) - tf.exp(-x))),
@@ -480,7 +511,6 @@ ONNX: dict[str, Decomposition] = EVERYWHERE | {
     "NonMaxSuppression": non_max_suppression,
     "OneHot": one_hot,
     "ParallelDynamicStitch": dynamic_stitch,
-    "DenseBincount": dense_bincount,
     "ReverseSequence": reverse_sequence,
     "Roll": roll,
     "SpaceToBatch": TFLITE["SpaceToBatch"],

@@ -165,3 +165,37 @@ def test_what_can_be_said_in_other_ops_with_known_sizes_only_asks_for_them(tmp_p
 
     error = refusal("tflite", tmp_path, build, np.zeros((2, 4, 4, 1), "float32"))
     assert "--shape" in (error.hint or "")
+
+
+def test_channels_that_padding_forgot_are_those_of_the_weights(tmp_path: Path) -> None:
+    """Networks for segmentation pad to a multiple of 32, by sizes that they compute."""
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 3, 4)).astype("float32")
+    data = np.random.default_rng(1).normal(size=(1, 5, 6, 3)).astype("float32")
+
+    def build(x: Any) -> Any:
+        tf = _tf()
+        below = -tf.shape(x)[1] % 4
+        x = tf.pad(x, tf.reshape(tf.stack([0, 0, 0, below, 0, 0, 0, 0]), [4, 2]))
+        return tf.raw_ops.Conv2D(input=x, filter=kernel, strides=[1, 2, 2, 1], padding="SAME")
+
+    found = given_by("tflite", tmp_path, build, data)
+    np.testing.assert_allclose(found, build(_tf().constant(data)).numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("version", ["", "V2", "V3", "V4", "V5"])
+def test_in_tflite_no_rows_come_for_boxes_that_were_not_kept(tmp_path: Path, version: str) -> None:
+    """Its own op fills up to the largest number; the graph's gives those that were kept."""
+    boxes = np.array([[0, 0, 1, 1], [0, 0.1, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3.1]], "float32")
+
+    def build(x: Any) -> Any:
+        tf = _tf()
+        arguments: dict[str, Any] = {"boxes": x, "scores": tf.reduce_sum(x, 1), "max_output_size": 4}
+        if version in ("V3", "V4", "V5"):
+            arguments["score_threshold"] = 0.0
+        if version == "V5":
+            arguments["soft_nms_sigma"] = 0.0
+        found = getattr(tf.raw_ops, f"NonMaxSuppression{version}")(iou_threshold=0.5, **arguments)
+        return tf.gather(x, found[0] if version in ("V4", "V5") else found)
+
+    found = given_by("tflite", tmp_path, build, boxes)
+    np.testing.assert_array_equal(found, boxes[[3, 1]])

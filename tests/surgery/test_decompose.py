@@ -282,7 +282,8 @@ def test_the_same_is_computed(case: str) -> None:
 
 
 def test_every_entry_is_tested() -> None:
-    same = {"InTopK", "MatrixDiagPartV2", "MatrixSetDiagV2", "MatrixSetDiagV3", "ParallelDynamicStitch"}
+    same = {"NonMaxSuppressionV3", "NonMaxSuppressionV4", "NonMaxSuppressionV5"}  # with the targets' runtimes
+    same |= {"InTopK", "MatrixDiagPartV2", "MatrixSetDiagV2", "MatrixSetDiagV3", "ParallelDynamicStitch"}
     assert {case.split("/")[0] for case in CASES} | same == TABLE.keys()
 
 
