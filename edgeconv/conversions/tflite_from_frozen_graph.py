@@ -65,7 +65,19 @@ def convert(job: ConversionJob) -> ConversionResult:
             refused = error
     if left:
         refused.why = f"{refused.why}; {left}" if refused.why else left
+    if refused.hint and "--outputs TENSOR, the one that it takes" in refused.hint:
+        refused.hint = refused.hint.replace("TENSOR, the one that it takes", _searched(data))
     raise refused
+
+
+def _searched(data: bytes) -> str:
+    """The tensor that a search for the likeliest sequence (CTC) takes: scores, [time, batch, classes]."""
+    from tensorflow.core.framework import graph_pb2
+
+    graph = graph_pb2.GraphDef()
+    graph.ParseFromString(data)
+    taken = [node.input[0] for node in graph.node if node.op.startswith("CTC") and node.input]
+    return (taken[0] if ":" in taken[0] else f"{taken[0]}:0") if taken else "TENSOR, the one that it takes"
 
 
 def _converted(job: ConversionJob, contract: Contract, data: bytes) -> ConversionResult:

@@ -220,3 +220,17 @@ def test_a_loop_whose_elements_have_an_open_size_is_refused_with_the_reason(tmp_
     assert "goes round depends on the data" in (caught.value.why or "")
     assert "is open: no loop can begin with it" in (caught.value.why or "")
     assert "--shape" in (caught.value.hint or "")
+
+
+def test_a_search_for_the_likeliest_sequence_is_refused_with_the_tensor_to_end_at(tmp_path: Path) -> None:
+    def build(tf: Any) -> None:
+        x = tf.compat.v1.placeholder(tf.float32, [9, 1, 5], "x")
+        scores = tf.tanh(x, name="scores")
+        (found,), _ = tf.nn.ctc_greedy_decoder(scores, tf.constant([9]))
+        tf.sparse.to_dense(found, default_value=-1, name="y")
+
+    contract = Contract((spec("x", 9, 1, 5),), (spec("y", 1, None, dtype="int64"),))
+    graph = save(tmp_path / "g.pb", build)
+    with pytest.raises(ConversionError) as caught:
+        made("tflite", graph, tmp_path, contract, x=np.zeros((9, 1, 5), "float32"))
+    assert "--outputs scores:0" in (caught.value.hint or "")
