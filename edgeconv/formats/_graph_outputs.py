@@ -24,6 +24,7 @@ _PLUMBING_OPS = (vocabulary.CONTROL_FLOW_V1 - {"Exit", "Merge"}) | _SHAPE_OPS
 _ANSWER_OPS = frozenset(
     {"Softmax", "LogSoftmax", "Sigmoid", "Identity", "IdentityN", "TopKV2", "NonMaxSuppressionV4"}
 )
+_READ_FROM_LISTS = ("TensorArrayRead", "TensorArrayGather", "TensorArrayConcat", "TensorArraySize")
 _FIRST_OUTPUT_ONLY = frozenset({"Merge", "Switch", *vocabulary.BATCH_NORM_OPS})
 
 
@@ -37,7 +38,7 @@ def ranked_outputs(view: GraphView) -> tuple[Candidate, ...]:
     uncut = training or any(node.op in vocabulary.VARIABLE_OPS for node in view.nodes.values())
     found: list[Candidate] = []
     for name, node in view.nodes.items():
-        if name in hidden or node.op in _PLUMBING_OPS:
+        if name in hidden or node.op in _PLUMBING_OPS or _is_a_list(view, name):
             continue
         takers = view.consumers[name]
         if not all(taker in left_out for taker in takers):
@@ -199,6 +200,25 @@ def _inside_loops(view: GraphView) -> set[str]:
     entries = [name for name, node in view.nodes.items() if node.op in ("Enter", "RefEnter")]
     inside = view.downstream(entries, through=lambda node: node.op != "Exit")
     return {name for name in inside if view.nodes[name].op != "Exit"}
+
+
+def _is_a_list(view: GraphView, name: str) -> bool:
+    """Whether a tensor only says in which order a list was written (the flow of a ``TensorArray``)."""
+    through = ("Exit", "Switch", "Merge", "Enter", "NextIteration")
+    waiting, seen = [name], {name}
+    while waiting:
+        node = view.nodes.get(waiting.pop())
+        if node is None:
+            continue
+        if node.op.startswith("TensorArray"):
+            return not node.op.startswith(_READ_FROM_LISTS)
+        if node.op not in through:
+            continue
+        # Of a Switch the first input is the value, and the second decides.
+        sources = view.data_inputs(node.name)[: 1 if node.op == "Switch" else None]
+        waiting += [source for source, _ in sources if source not in seen]
+        seen.update(source for source, _ in sources)
+    return False
 
 
 def _judge(

@@ -158,6 +158,37 @@ def test_the_steps_of_moving_averages_are_no_outputs() -> None:
     assert [c.tensor.name for c in candidate_outputs(graph) if c.score >= 0.3] == ["probs"]
 
 
+def test_a_list_that_a_loop_leaves_behind_is_no_output() -> None:
+    """A recurrent network of which only the last state is used: the list of all states dangles."""
+    graph = classifier()
+    node(graph, "length", "Const", dtype=INT32)
+    node(graph, "states", "TensorArrayV3", "length", dtype=FLOAT)
+    for name, start in (("list", "states:1"), ("state", "probs")):
+        node(graph, f"while/{name}/Enter", "Enter", start, T=FLOAT)
+        node(graph, f"while/{name}/Merge", "Merge", f"while/{name}/Enter", f"while/{name}/Next", T=FLOAT)
+        node(graph, f"while/{name}/Switch", "Switch", f"while/{name}/Merge", "while/LoopCond", T=FLOAT)
+        node(graph, f"while/{name}/Exit", "Exit", f"while/{name}/Switch", T=FLOAT)
+    node(graph, "while/Sum", "Sum", "while/state/Merge", "length", T=FLOAT)
+    node(graph, "while/Less", "Less", "while/Sum", "while/Sum", T=FLOAT)
+    node(graph, "while/LoopCond", "LoopCond", "while/Less")
+    node(graph, "while/Tanh", "Tanh", "while/state/Switch:1", T=FLOAT)
+    node(
+        graph,
+        "while/Write",
+        "TensorArrayWriteV3",
+        "states",
+        "length",
+        "while/Tanh",
+        "while/list/Switch:1",
+        T=FLOAT,
+    )
+    node(graph, "while/list/Next", "NextIteration", "while/Write", T=FLOAT)
+    node(graph, "while/state/Next", "NextIteration", "while/Tanh", T=FLOAT)
+    outputs = unambiguous(candidate_outputs(graph))
+    assert outputs is not None
+    assert [spec.name for spec in outputs] == ["while/state/Exit"]
+
+
 def test_what_depends_on_no_input_and_what_lies_inside_a_loop_is_no_output() -> None:
     graph = classifier()
     node(graph, "unused", "Mul", "bias", "bias", T=FLOAT)
