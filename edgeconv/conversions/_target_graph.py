@@ -178,20 +178,20 @@ def _rewrites(target: str, functions: bool) -> list[Callable[[Graph], list[Chang
     chosen = tables[target.split()[0]]
     # Loops come before single ops: those inside of one can be taken apart once it is unrolled. The wide
     # floats are narrowed before ops are taken apart, since some formulas are those of float32.
-    rewrites: list[Callable[[Graph], list[Change]]] = [
-        graph_combined_nms.rewrite,
-        lambda graph: without_loops(graph, functions=functions),
-    ]
-    if target != "onnx":
-        rewrites.append(float64.rewrite)
     first = special.ONNX if target.startswith("onnx") else special.EVERYWHERE
-    return [
-        *rewrites,
+    apart: list[Callable[[Graph], list[Change]]] = [
         graph_decompose_complex.rewrite,
         # What these are made of may have to be said in other ops again.
         lambda graph: decompose.rewrite(graph, first),
         lambda graph: decompose.rewrite(graph, chosen),
     ]
+    rewrites: list[Callable[[Graph], list[Change]]] = [
+        graph_combined_nms.rewrite,
+        lambda graph: without_loops(graph, functions=functions, inside=apart),
+    ]
+    if target != "onnx":
+        rewrites.append(float64.rewrite)
+    return [*rewrites, *apart]
 
 
 def _given(graph: Graph, spec: TensorSpec) -> str:

@@ -304,10 +304,13 @@ def _node(
     functions = {}
     for role, function, gives in (("cond", cond, [ended]), ("body", body, results)):
         arguments = [*function.arguments, *(function.taken[reference] for reference in taken)]
+        graph = function.emitter.graph
+        graph.inputs, graph.outputs = arguments, gives
+        for rewrite in unroller.inside:
+            rewrite(graph)
+        gives = graph.outputs
         functions[role] = attr_value_pb2.AttrValue()
-        functions[role].func.name = define(
-            library, f"{name}_{role}", function.emitter.graph, arguments, gives
-        )
+        functions[role].func.name = define(library, f"{name}_{role}", graph, arguments, gives)
     stateful = any(_stateful(node) for f in (cond, body) for node in f.emitter.graph.graph_def.node)
     ends = emitter.emit_all(
         "While" if stateful else "StatelessWhile",

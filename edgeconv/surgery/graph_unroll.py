@@ -12,6 +12,7 @@ are computed and one is chosen.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,11 +72,19 @@ class Unroller:
     """
 
     def __init__(
-        self, graph: Graph, frames: Frames, emitter: Emitter, most: int = TRIPS, functions: bool = False
+        self,
+        graph: Graph,
+        frames: Frames,
+        emitter: Emitter,
+        most: int = TRIPS,
+        *,
+        functions: bool = False,
+        inside: Sequence[Callable[[Graph], object]] = (),
     ) -> None:
         self.graph = graph
         self.most = most
         self.functions = functions
+        self.inside = inside
         self.frames = frames
         self.root = Scope((), None, emitter)
         self.budget = NODES

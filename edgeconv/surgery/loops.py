@@ -12,6 +12,8 @@ What none of them can do is left as it was, and said with the reason.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from edgeconv.surgery.changes import Change
 from edgeconv.surgery.graph import Graph, short
 from edgeconv.surgery.graph_loops_emitter import Emitter
@@ -33,13 +35,20 @@ def has_lists(graph_def: object) -> bool:
     return any(kind(node.op) for node in graph_def.node)  # type: ignore[attr-defined]
 
 
-def without_loops(graph: Graph, most: int = TRIPS, *, functions: bool = False) -> list[Change]:
+def without_loops(
+    graph: Graph,
+    most: int = TRIPS,
+    *,
+    functions: bool = False,
+    inside: Sequence[Callable[[Graph], object]] = (),
+) -> list[Change]:
     """Rewrite the loops and lists of ``graph``; shapes of placeholders count as pinned.
 
     Args:
         graph: edited in place.
         most: trips that are written down for one loop.
         functions: whether a loop may become a node with functions (control flow v2).
+        inside: rewrites that each such function goes through, as the graph itself does afterwards.
 
     Returns:
         What was done with each loop, and with a reason what could not be.
@@ -48,7 +57,7 @@ def without_loops(graph: Graph, most: int = TRIPS, *, functions: bool = False) -
     if not has_loops(graph.graph_def) and not has_lists(graph.graph_def):
         return []
     frames = Frames(graph)
-    unroller = Unroller(graph, frames, Emitter(graph), most, functions)
+    unroller = Unroller(graph, frames, Emitter(graph), most, functions=functions, inside=inside)
     failures: dict[str, str] = {}
     lists = {node.name for node in graph.graph_def.node if kind(node.op) == "TensorArray"}
     for name in frames.order:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,24 @@ def test_a_loop_over_time_keeps_its_open_length(tmp_path: Path, length: int) -> 
     notes, found = made("tflite", save(tmp_path / "g.pb", build), tmp_path, contract, x=data)
     assert any("became a loop with functions" in note for note in notes)
     np.testing.assert_allclose(found["y"], 1 + np.cumsum(data, 0), rtol=1e-6, atol=1e-6)
+
+
+def test_ops_inside_of_a_loop_with_functions_are_taken_apart_too(tmp_path: Path) -> None:
+    def build(tf: Any) -> None:
+        x = tf.compat.v1.placeholder(tf.float32, [None, 3], "x")
+        tf.identity(
+            tf.scan(lambda total, each: tf.raw_ops.Erf(x=total) + each, x, initializer=tf.zeros([3])),
+            name="y",
+        )
+
+    contract = Contract((spec("x", None, 3),), (spec("y", None, 3),))
+    data = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+    expected, total = [], np.zeros(3)
+    for each in data:
+        total = np.vectorize(math.erf)(total) + each
+        expected.append(total)
+    _, found = made("tflite", save(tmp_path / "g.pb", build), tmp_path, contract, x=data)
+    np.testing.assert_allclose(found["y"], expected, atol=2e-6)
 
 
 def test_a_recurrent_layer_over_an_open_time_and_batch_keeps_the_time(tmp_path: Path) -> None:
