@@ -314,6 +314,7 @@ WRONG_IN_ONNX: dict[str, Decomposition] = {
 
 ONNX: dict[str, Decomposition] = WRONG_IN_ONNX | {
     "AdjustHue": adjust_hue,
+    "ExtractImagePatches": extract_patches,
     "HSVToRGB": hsv_to_rgb,
     "RGBToHSV": rgb_to_hsv,
     "ResizeBilinear": resize_whole,
@@ -324,7 +325,6 @@ TFLITE: dict[str, Decomposition] = ONNX | {
     "AdjustContrastv2": adjust_contrast,
     "AvgPool3D": _pool_3d("avg_pool2d"),
     "CropAndResize": crop_and_resize,
-    "ExtractImagePatches": extract_patches,
     "MaxPool3D": _pool_3d("max_pool2d"),
     "MaxPoolWithArgmax": max_pool_with_argmax,
     "ResizeNearestNeighbor": resize_nearest,

@@ -161,7 +161,8 @@ def dense_bincount(attributes: _Attributes, inputs: _Tensors) -> _Tensors:
     values, size, weights = inputs
     if weights.shape.num_elements() is None or values.shape.rank not in (1, 2):
         raise NotHere("values or weights of unknown shape")
-    hot = tf.one_hot(values, int(value_of(size)), dtype=weights.dtype)
+    # Keras computes the size from the values, between equal bounds.
+    hot = tf.one_hot(values, tf.cast(size, tf.int32), dtype=weights.dtype)
     if attributes["binary_output"]:
         return [tf.reduce_max(hot, -2)]
     if weights.shape.num_elements():

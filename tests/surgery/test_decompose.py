@@ -186,6 +186,12 @@ CASES: dict[str, tuple[Any, Callable[[Any, Any], Any]]] = {
             input=x, size=np.int64(5), weights=np.zeros(0, "float32"), binary_output=True
         ),
     ),
+    "DenseBincount/size": (
+        np.array([[0, 3, 1, 3], [2, 2, 2, 0]], "int32"),
+        lambda r, x: r.DenseBincount(
+            input=x, size=r.Max(input=x, axis=[0, 1]) + 1, weights=np.zeros(0, "float32")
+        ),
+    ),
     "DenseBincount/weights": (
         np.array([0, 3, 1, 3], "int32"),
         lambda r, x: r.DenseBincount(input=x, size=4, weights=numbers(4)),
