@@ -19,6 +19,7 @@ from edgeconv.conversions._tf2onnx_run import OnnxTarget
 from edgeconv.conversions.base import Conversion, ConversionJob, ConversionResult
 from edgeconv.errors import ConversionError, UsageError
 from edgeconv.formats.base import Contract
+from edgeconv.surgery.changes import places
 
 DEFAULT_OPSET = 17
 OPSETS = range(13, 19)
@@ -138,7 +139,7 @@ def _attempt(contract: Contract, job: ConversionJob, target: OnnxTarget, *, weig
         model, {f"{name}:0": weights.pop(name) for name in list(weights)}, contract, logical, job.destination
     )
     notes = [f"{inlined} function calls were inlined"] if inlined else []
-    return notes + [f"{op} was rewritten, {count} times" for op, count in sorted(rewritten.items())]
+    return notes + [f"{op} was rewritten {places(count)}" for op, count in sorted(rewritten.items())]
 
 
 def write(

@@ -68,6 +68,11 @@ def messages(changes: Sequence[Change]) -> list[str]:
     return list(dict.fromkeys(told))
 
 
+def places(count: int) -> str:
+    """``in one place``, ``in 12 places``: for messages."""
+    return "in one place" if count == 1 else f"in {count} places"
+
+
 def change_from_json(data: Mapping[str, Any]) -> Change:
     """Inverse of ``edgeconv.formats.base.to_json`` for a :class:`Change`."""
     return Change(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edgeconv.formats.graph_reading import split_reference
-from edgeconv.surgery.changes import Change
+from edgeconv.surgery.changes import Change, places
 from edgeconv.surgery.graph import Graph, short
 from edgeconv.surgery.graph_loops_emitter import Emitter, output_types
 from edgeconv.surgery.graph_loops_frames import Frames
@@ -55,7 +55,7 @@ def rewrite(graph: Graph, table: Mapping[str, Decomposition]) -> list[Change]:
         counts[op] = counts.get(op, 0) + 1
     graph.prune()
     return [
-        Change(NAME, f"{op} was said in other ops, {count} times") for op, count in sorted(counts.items())
+        Change(NAME, f"{op} was put in other ops {places(count)}") for op, count in sorted(counts.items())
     ]
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from edgeconv.surgery.changes import Change
+from edgeconv.surgery.changes import Change, places
 from edgeconv.surgery.graph import Graph, short
 from edgeconv.surgery.graph_loops_emitter import Emitter
 from edgeconv.surgery.graph_loops_frames import EXIT, Frames
@@ -79,7 +79,7 @@ def without_loops(
         if path in frames.frames and any(name in graph.nodes for name in frames.frames[path].enters):
             failures[path[-1]] = why
     changes = [
-        Change("loops", f"the loop '{name}' was unrolled: {trips} trips")
+        Change("loops", f"the loop '{name}' was unrolled: {'one trip' if trips == 1 else f'{trips} trips'}")
         for name, trips in sorted(unroller.trips.items())
         if name not in failures
     ]
@@ -96,7 +96,7 @@ def without_loops(
     ]
     gone = len(lists - graph.nodes.keys())
     if gone:
-        changes.append(Change("loops", f"{gone} lists of tensors (TensorArray) were resolved"))
+        changes.append(Change("loops", f"lists of tensors (TensorArray) were resolved {places(gone)}"))
     changes += [
         Change("loops", f"'{name}' was left as it is: {reason}", warning=True)
         for name, reason in sorted(failures.items())
