@@ -18,7 +18,9 @@ from edgeconv.execution.plan import FrontEndPlan, Plan
 from edgeconv.execution.publish import Publisher
 from edgeconv.execution.run import Run
 from edgeconv.execution.workers import WorkerPool
-from edgeconv.formats.base import Artifact
+from edgeconv.formats._graph_index_ranges import index_ranges
+from edgeconv.formats.base import Artifact, Contract, Description
+from edgeconv.formats.frozen_graph import read_graph_def
 from edgeconv.formats.registry import identify, sha256_of
 from edgeconv.recipe.back_ends import cut_off, supply
 from edgeconv.recipe.completion import completed, in_roles, kind_of
@@ -77,7 +79,7 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
     if begins is not None:
         contract = begins.source
         require_ranks(begins.rest)
-    inputs = InputMaker(request, inputs_folder, begins)
+    inputs = InputMaker(request, inputs_folder, begins, _index_ranges(request, description, contract))
     if contract is not None:
         require_ranks(contract)
         inputs.check(contract)
@@ -107,6 +109,16 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
         notes=(*detector.notes, *left_out),
         observe_early=not {finding.code for finding in description.findings} & OF_TRAINING,
     )
+
+
+def _index_ranges(
+    request: ConversionRequest, description: Description, contract: Contract | None
+) -> dict[str, list[float]]:
+    """What inputs that are indices can carry, where the model is a graph that tells."""
+    indices = contract is not None and any(spec.dtype in ("int32", "int64") for spec in contract.inputs)
+    if contract is None or not indices or description.format != "frozen_graph":
+        return {}
+    return index_ranges(read_graph_def(request.model), contract)
 
 
 def convert(request: ConversionRequest, listener: Listener) -> tuple[Manifest, Path]:

@@ -43,9 +43,14 @@ class InputMaker:
     """Makes the inputs for gates and calibration, each once a run, as files under ``folder``."""
 
     def __init__(
-        self, request: ConversionRequest, folder: Path, front_end: PlannedFrontEnd | None = None
+        self,
+        request: ConversionRequest,
+        folder: Path,
+        front_end: PlannedFrontEnd | None = None,
+        ranges: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         self._request = request
+        self._ranges = ranges
         self._folder = folder
         self._front_end = front_end
         self._probes: tuple[Contract, InputSet] | None = None
@@ -72,7 +77,13 @@ class InputMaker:
             calibration = None if cuts else request.calibration
             strings = self._front_end.makers if self._front_end is not None else None
             made = probes_for(
-                contract, request.data, calibration, request.seed, self._folder, strings=strings
+                contract,
+                request.data,
+                calibration,
+                request.seed,
+                self._folder,
+                ranges=self._ranges,
+                strings=strings,
             )
             self._probes = (contract, made)
         return self._probes[1]
@@ -190,7 +201,7 @@ def probes_for(
         calibration: samples for quantization, taken where ``data`` is ``None``.
         seed: of the probes.
         folder: where the file goes, named by its content.
-        ranges: what float inputs can carry, by name, where one of the two quantizes them at once.
+        ranges: what inputs can carry, by name: floats that are quantized at once, indices into a table.
         strings: what makes valid strings, by input name.
     """
     from edgeconv.comparison.probes import (

@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeconv.errors import InvalidModelError, UsageError
+from edgeconv.formats._graph_index_ranges import index_ranges
 from edgeconv.formats._graph_view import output_dtypes
 from edgeconv.formats._tensorflow_protos import tensorflow_protos
+from edgeconv.formats.base import Contract, TensorSpec
 from edgeconv.formats.frozen_graph import FORMAT, read_graph_def
 from edgeconv.formats.graph_candidates import (
     candidate_inputs,
@@ -482,3 +484,23 @@ def test_the_types_of_what_a_ctc_decoder_gives_are_known() -> None:
     node(graph, "greedy", "CTCGreedyDecoder", "add", "lengths", T=FLOAT)
     assert output_dtypes(graph.node[-2]) == ("int64",) * 6 + ("float32",)
     assert output_dtypes(graph.node[-1]) == ("int64",) * 3 + ("float32",)
+
+
+def test_the_indices_that_an_input_can_carry_are_those_of_the_shortest_table() -> None:
+    graph = tensorflow_protos().GraphDef()
+    node(graph, "words", "Placeholder", dtype=INT32, shape=(None, 4))
+    node(graph, "kinds", "Placeholder", dtype=INT32, shape=(None, 4))
+    node(graph, "free", "Placeholder", dtype=INT32, shape=(None, 4))
+    constant(graph, "long", (100, 8))
+    node(graph, "short", "VariableV2", dtype=FLOAT, shape=(30, 8))
+    node(graph, "read", "Identity", "short", T=FLOAT)
+    for name, value in {"axis": 0, "depth": 2}.items():
+        constant(graph, name, (), INT32)
+        graph.node[-1].attr["value"].tensor.int_val.append(value)
+        del graph.node[-1].attr["value"].tensor.float_val[:]
+    node(graph, "flat", "Reshape", "words", "free", T=INT32)
+    node(graph, "first", "GatherV2", "long", "flat", "axis", Tparams=FLOAT)
+    node(graph, "second", "GatherV2", "read", "words", "axis", Tparams=FLOAT)
+    node(graph, "hot", "OneHot", "kinds", "depth", T=FLOAT)
+    inputs = tuple(TensorSpec(name, "int32", (None, 4), f"{name}:0") for name in ("words", "kinds", "free"))
+    assert index_ranges(graph, Contract(inputs, ())) == {"words": [0, 29], "kinds": [0, 1]}
