@@ -136,9 +136,7 @@ def freeze(
     )
 
 
-def _without_calls(
-    graph_def: Any, roots: list[str], restore: str | None, path: str
-) -> tuple[Any, set[str]]:
+def _without_calls(graph_def: Any, roots: list[str], restore: str | None, path: str) -> tuple[Any, set[str]]:
     """The graph with calls inlined, and the names of the nodes that called.
 
     Nothing beside the way to the outputs may be lost where it tells something: which variables hold moving
