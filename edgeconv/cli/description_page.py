@@ -87,12 +87,23 @@ def _print_variables(console: Console, variables: Sequence[Mapping[str, Any]], v
     own = [each for each in variables if verbose or not _is_slot(each["name"], names)]
     shown = own if verbose else own[:_VARIABLES]
     console.print(f"\nvariables ({len(variables)})")
-    table = _columns(padding=(0, 2, 0, 2))
-    for each in shown:
-        shape = each["shape"]
-        stored = tables.show_shape(None if shape is None else tuple(shape))
-        table.add_row(_text(each["name"]), _text(each["dtype"], "dim"), stored)
-    console.print(table)
+    stored = [
+        (each["name"], each["dtype"], tables.show_shape(None if (s := each["shape"]) is None else tuple(s)))
+        for each in shown
+    ]
+    widths = [max((len(plain(row[column])) for row in stored), default=0) for column in range(3)]
+    if sum(widths) + 8 <= console.width:
+        table = _columns(padding=(0, 2, 0, 2))
+        for name, dtype, shape in stored:
+            table.add_row(_text(name), _text(dtype, "dim"), shape)
+        console.print(table)
+    else:
+        # What is too long for the line stands last, where it may go on in the next one whole.
+        for name, dtype, shape in stored:
+            line = Text.assemble(
+                "  ", (plain(dtype).ljust(widths[1]), "dim"), f"  {shape.ljust(widths[2])}  "
+            )
+            console.print(line + _text(name), soft_wrap=True)
     rest = [f"{len(own) - len(shown)} more"] if len(own) > len(shown) else []
     rest += [f"{len(variables) - len(own)} of optimisers"] if len(variables) > len(own) else []
     if rest:

@@ -55,7 +55,7 @@ def print_manifest(manifest: Manifest, folder: Path, *, quiet: bool, verbose: bo
         if record.gate.verdict != "pass":
             what = f"{record.id}: gate {record.gate.verdict}, kept in {record.path}"
             hint = _with_paths(record.gate.hint, record, manifest, folder)
-            console.print(_problem(what, record.gate.reason, hint), soft_wrap=True)
+            console.print(_problem(console, what, record.gate.reason, hint), soft_wrap=True)
     if not quiet:
         for failure in manifest.failures:
             if failure.superseded_by is not None:
@@ -82,7 +82,7 @@ def _print_failures(console: Console, failures: list[FailureRecord], folder: Pat
                 ways.setdefault((failure.reason, failure.hint), []).append(failure)
         for (reason, hint), same in ways.items():
             names = ", ".join(failure.conversion for failure in same)
-            text = _problem(f"{identifier}: {names} failed", reason, hint)
+            text = _problem(console, f"{identifier}: {names} failed", reason, hint)
             if same[0].repro and same[0].log:
                 text.append(f"\n    log:    {folder / same[0].log}", "dim")
                 text.append(f"\n    repeat: python {folder / same[0].repro}", "dim")
@@ -173,12 +173,21 @@ def _artifact_row(record: ArtifactRecord) -> tuple[Any, ...]:
     )
 
 
-def _problem(what: str, reason: str | None, hint: str | None) -> Text:
+def _problem(console: Console, what: str, reason: str | None, hint: str | None) -> Text:
     text = Text.assemble(("✗ ", "red"), (plain(what), "bold"))
-    if reason:
-        text.append(f"\n    {plain(reason)}")
+
+    def shown(line: str) -> str:
+        # A command in quotes stays on one line, so that it can be copied.
+        return (
+            _wrapped(line, console.width, "      ")
+            if console.is_terminal and "'edgeconv" not in line
+            else line
+        )
+
+    for line in plain(reason or "").splitlines():
+        text.append(f"\n{shown(f'    {line}')}")
     if hint:
-        text.append("\n    → ", "cyan").append(plain(hint))
+        text.append("\n    →", "cyan").append(shown(f"    → {plain(hint)}").removeprefix("    →"))
     return text
 
 
@@ -231,7 +240,7 @@ def print_comparison(comparison: Comparison, *, quiet: bool) -> None:
         if output.verdict != "pass" and output.reason:
             console.print(_text(f"  {output.reference_name or output.name}: {output.reason}"), soft_wrap=True)
     if gate.reason and gate.verdict != "pass":
-        console.print(_problem("", gate.reason, gate.hint), soft_wrap=True)
+        console.print(_problem(console, "", gate.reason, gate.hint), soft_wrap=True)
     if comparison.divergence is not None:
         console.print(_text(f"\nlocated: {comparison.divergence.get('explanation')}"), soft_wrap=True)
 
