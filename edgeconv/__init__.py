@@ -17,13 +17,15 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeconv.parts import extract, freeze, split, thaw
+
 if TYPE_CHECKING:
     from edgeconv.execution.manifest import Manifest
     from edgeconv.formats.base import Description
     from edgeconv.recipe.compare import Comparison
     from edgeconv.runtimes.base import Session
 
-__all__ = ["compare", "convert", "inspect", "load"]
+__all__ = ["compare", "convert", "extract", "freeze", "inspect", "load", "split", "thaw"]
 
 __version__ = _version("edgeconv")
 

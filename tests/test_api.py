@@ -39,6 +39,7 @@ def test_the_examples_of_the_package_hold(digits: Path, tmp_path: Path) -> None:
         images = samples["image"]
     names = {"edgeconv": edgeconv, "digits": tmp_path, "images": images}
     assert run_examples(edgeconv, names) >= 6
+    assert run_examples(importlib.import_module("edgeconv.parts"), names) >= 2
 
 
 def test_the_public_names_are_those_said() -> None:
