@@ -125,8 +125,21 @@ class BackEndRecord(_Model):
 
     path: str = Field(description="Python file with the function back_end(inputs)")
     sha256: str | None = Field(default=None, description="of the Python file")
+    data: str | None = Field(default=None, description="file with its arrays, where it has large ones")
     parameters: dict[str, Any] = Field(default_factory=dict, description="thresholds and names in it")
+    inputs: Any = Field(
+        default=None, description="what it takes: tensors of an artifact, inputs of the model"
+    )
+    outputs: list[str] = Field(default_factory=list, description="what it gives")
     gate: GateRecord
+    composed: dict[str, GateRecord] = Field(
+        default_factory=dict, description="by id of an artifact: the function behind it, against the source"
+    )
+
+    @property
+    def passed(self) -> bool:
+        """Whether it gives what the source gives, by itself and behind each artifact."""
+        return all(gate.verdict == "pass" for gate in (self.gate, *self.composed.values()))
 
 
 class Manifest(_Model):
@@ -155,7 +168,7 @@ class Manifest(_Model):
             not any(f.superseded_by is None for f in self.failures)
             and all(a.gate.verdict == "pass" for a in self.artifacts)
             and not (self.front_end is not None and self.front_end.gate.verdict == "fail")
-            and (self.back_end is None or self.back_end.gate.verdict == "pass")
+            and (self.back_end is None or self.back_end.passed)
         )
 
     def to_json(self) -> dict[str, Any]:

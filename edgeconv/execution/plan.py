@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeconv.formats._graph_front_ends import FrontEnd
-from edgeconv.formats.base import Artifact, Contract
+from edgeconv.formats.base import Artifact, Contract, TensorSpec
 
 SOURCE = "source"
 """Id of the node that stands for the model that was given."""
@@ -109,12 +109,18 @@ class BackEndPlan:
     """A detector's post-processing that is cut off and supplied beside.
 
     Attributes:
-        parameters: of the module that is written.
+        parameters: of the module that is written; empty where it is written from the graph.
         whole: the contract of the source with what is at the cut and the detections.
+        cut: what is at the cut, where it is written from the graph.
+        inputs: inputs of the model that it takes as well.
+        given: names of the outputs that it gives.
     """
 
     parameters: Mapping[str, Any]
     whole: Contract | None
+    cut: tuple[TensorSpec, ...] = ()
+    inputs: tuple[TensorSpec, ...] = ()
+    given: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +140,7 @@ class Plan:
         observe_early: run the source beside the first conversion. Not where it looks like a training
             graph: what its reference has to be is only known when it has been converted.
         front_end: what is cut off at the beginning; ``None`` where nothing is.
+        origin: the model that the user gave, where ``source`` was made of it by an earlier plan.
     """
 
     source: Artifact
@@ -147,3 +154,4 @@ class Plan:
     front_end: FrontEndPlan | None = None
     back_end: BackEndPlan | None = None
     notes: tuple[str, ...] = ()
+    origin: Artifact | None = None

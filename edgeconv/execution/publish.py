@@ -128,12 +128,13 @@ class Publisher:
         with atomic.explained_disk_errors(self._folder), filelock.FileLock(self._folder / ".lock"):
             # Logs and scripts of an earlier run's failures are not in the manifest any more.
             shutil.rmtree(self._folder / _FAILURES, ignore_errors=True)
+            source = self._plan.origin or self._plan.source
             mine = Manifest(
                 source=SourceRecord(
-                    path=str(self._plan.source.path),
-                    format=self._plan.source.format,
-                    sha256=self._plan.source.sha256,
-                    contract=to_json(self._plan.source.contract),
+                    path=str(source.path),
+                    format=source.format,
+                    sha256=source.sha256,
+                    contract=to_json(source.contract),
                     seconds=seen.verdict.get("seconds") if seen else None,
                     peak_rss_bytes=seen.verdict.get("peak_rss_bytes") if seen else None,
                     notes=list(self._plan.notes),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-MODULES = ("audio", "hashing", "images", "text", "records", "sparse", "arrays")
+MODULES = ("audio", "hashing", "images", "text", "records", "sparse", "arrays", "suppression")
 _REMARK = re.compile(r"  # (noqa|fmt|type)[^\n]*")
 
 

@@ -64,7 +64,9 @@ class Writer:
     arrays: dict[str, Any] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     statements: list[str] = field(default_factory=list)
-    _taken: set[str] = field(default_factory=lambda: {"np", "Any", "Path", "inputs", "DATA", "front_end"})
+    _taken: set[str] = field(
+        default_factory=lambda: {"np", "Any", "Path", "inputs", "DATA", "front_end", "back_end"}
+    )
     _tables: dict[str, str] = field(default_factory=dict)
 
     def name(self, wish: str) -> str:
@@ -209,6 +211,7 @@ class Scope:
 
     def _write(self, start: str) -> None:
         """Write a node after all that it needs; without recursion over long chains."""
+        from edgeconv.front_ends._back_rules import BACK_RULES
         from edgeconv.front_ends._control_flow import CONTROL_FLOW
         from edgeconv.front_ends._front_rules import FRONT_RULES
         from edgeconv.front_ends._rules import RULES
@@ -223,10 +226,10 @@ class Scope:
             if node is None:
                 raise NotSuppliedError(f"the graph has no node '{name}'", hint=HINT)
             special = CONTROL_FLOW.get(node.op)
-            rule = FRONT_RULES.get(node.op) or RULES.get(node.op)
+            rule = FRONT_RULES.get(node.op) or BACK_RULES.get(node.op) or RULES.get(node.op)
             if special is None and rule is None:
                 raise NotSuppliedError(
-                    f"the op {node.op} ('{name}') of the front end is not known here", hint=HINT
+                    f"the op {node.op} ('{name}') of the part cut off is not known here", hint=HINT
                 )
             if ready or (special is not None and node.op in ("Exit", "RefExit")):
                 under_way.discard(name)
@@ -251,6 +254,7 @@ def write_front_end(
     outputs: Sequence[TensorSpec],
     tables: Mapping[str, Table],
     title: str,
+    function: str = "front_end",
 ) -> FrontEndFile:
     """The file whose function computes ``outputs`` from ``inputs``.
 
@@ -260,6 +264,7 @@ def write_front_end(
         outputs: ``tensor`` is where each comes out.
         tables: contents of lookup tables by the node that makes the handle.
         title: the model's name.
+        function: ``front_end``, or ``back_end`` for what stands behind the artifacts.
 
     Raises:
         NotSuppliedError: an op is not known here; names it.
@@ -290,6 +295,7 @@ def write_front_end(
     if writer.arrays:
         imports = ["from pathlib import Path", *imports]
     text = _HEADER.format(
+        **_ROLES[function],
         title=_clean(title),
         inputs="\n".join(f"    {_shown(spec)}" for spec in inputs) or "    nothing",
         outputs="\n".join(f"    {_shown(spec)}" for spec in outputs),
@@ -302,7 +308,8 @@ def write_front_end(
     if writer.statements:
         text += "\n\n" + "\n".join(writer.statements) + "\n"
     text += (
-        '\n\ndef front_end(inputs: dict[str, Any]) -> dict[str, Any]:\n    """See the top of this file."""\n'
+        f"\n\ndef {function}(inputs: dict[str, Any]) -> dict[str, Any]:\n"
+        '    """See the top of this file."""\n'
     )
     text += "\n".join(scope.lines) + "\n"
     return FrontEndFile(text, writer.arrays, requires)
@@ -327,9 +334,21 @@ def _clean(text: str) -> str:
     return re.sub(r"[^\w./:+@ -]", "?", text, flags=re.ASCII)
 
 
-_HEADER = '''"""The front end of {title}: what the model does before the tensors that its artifacts take.
+_ROLES = {
+    "front_end": {
+        "what": "front end",
+        "where": "what the model does before the tensors that its artifacts take",
+        "use": "Call ``front_end(inputs)`` and give what it returns to an artifact.",
+    },
+    "back_end": {
+        "what": "back end",
+        "where": "what the model does behind the tensors that its artifacts give",
+        "use": "Call ``back_end(given)`` with what an artifact gives, and inputs of the model named below.",
+    },
+}
+_HEADER = '''"""The {what} of {title}: {where}.
 
-Call ``front_end(inputs)`` and give what it returns to an artifact. It needs {needs}.
+{use} It needs {needs}.
 
 Inputs (strings are bytes, arrays of bytes objects, or a file's bytes as uint8):
 {inputs}

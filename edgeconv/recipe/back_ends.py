@@ -9,7 +9,14 @@ from typing import Any
 
 from edgeconv.detection.back_end import parameters_of
 from edgeconv.errors import EdgeconvError, UsageError
-from edgeconv.execution.manifest import BackEndRecord, GateRecord, Manifest, read_manifest, write_manifest
+from edgeconv.execution.manifest import (
+    ArtifactRecord,
+    BackEndRecord,
+    GateRecord,
+    Manifest,
+    read_manifest,
+    write_manifest,
+)
 from edgeconv.execution.plan import SOURCE, BackEndPlan, Plan
 from edgeconv.execution.stage import Stage
 from edgeconv.execution.workers import WorkerPool
@@ -20,7 +27,7 @@ from edgeconv.recipe.contracts import StatesContract, source_contract
 from edgeconv.recipe.detection import pipeline_for
 from edgeconv.recipe.request import ConversionRequest
 
-_STAGE = "edgeconv.comparison.back_end_stage:make"
+_STAGE = "edgeconv.front_ends.back_end_stage:make"
 _AT_THE_CUT = ("raw_detection_boxes", "raw_detection_scores")
 
 
@@ -38,8 +45,7 @@ def cut_off(
     if request.postprocessing != "cut":
         return request, None
     known = _tensors(description)
-    boxes, scores = (_at_the_cut(name, known, part, request) for name in _AT_THE_CUT)
-    detections = [s.name for s in known if any(p.fullmatch(last_part(s.name)) for p in ROLES.values())]
+    boxes, scores, detections = _named_ends(request, part, known)
     if boxes is None or scores is None or not detections:
         raise UsageError(
             "it is not clear where the post-processing of this model begins",
@@ -73,12 +79,40 @@ def cut_off(
     return dataclasses.replace(request, outputs=(boxes.name, scores.name)), plan
 
 
+def has_named_ends(request: ConversionRequest, part: Format, description: Description) -> bool:
+    """Whether a detector is cut by :func:`cut_off`: its raw tensors have names, its numbers a file."""
+    if request.outputs:
+        return True  # which is refused there
+    boxes, scores, detections = _named_ends(request, part, _tensors(description))
+    pipeline = pipeline_for(request, description)
+    if boxes is None or scores is None or not detections or pipeline is None:
+        return False
+    try:
+        parameters_of(pipeline, boxes.name, scores.name, None)
+    except UsageError:
+        return False
+    return True
+
+
+def _named_ends(
+    request: ConversionRequest, part: Format, known: list[TensorSpec]
+) -> tuple[TensorSpec | None, TensorSpec | None, list[str]]:
+    boxes, scores = (_at_the_cut(name, known, part, request) for name in _AT_THE_CUT)
+    return (
+        boxes,
+        scores,
+        [s.name for s in known if any(p.fullmatch(last_part(s.name)) for p in ROLES.values())],
+    )
+
+
 async def supply(plan: Plan, folder: Path, name: str, pool: WorkerPool, manifest: Manifest) -> Manifest:
     """Write ``NAME.back_end.py`` beside the artifacts, prove it on the source, and say so in the manifest."""
     planned, opener = plan.back_end, plan.nodes[SOURCE].opener
     if planned is None or opener is None or plan.source.contract is None or planned.whole is None:
         return manifest
-    whole = dataclasses.replace(planned.whole, inputs=plan.source.contract.inputs)
+    whole = planned.whole
+    if planned.parameters:
+        whole = dataclasses.replace(whole, inputs=plan.source.contract.inputs)
     path = folder / f"{name}.back_end.py"
     log = folder / f".{name}.back_end.log"
     stage = Stage(
@@ -88,14 +122,19 @@ async def supply(plan: Plan, folder: Path, name: str, pool: WorkerPool, manifest
             "artifact": to_json(dataclasses.replace(plan.source, contract=whole)),
             "runtime": opener.runtime,
             "options": dict(plan.open_options),
-            "probes": str(plan.probes(plan.source.contract).path),
+            "probes": str(plan.probes(whole).path),
             "parameters": dict(planned.parameters),
+            "cut": to_json(planned.cut),
+            "inputs": to_json(planned.inputs),
+            "given": list(planned.given),
+            "artifacts": [_opened(plan, folder, record) for record in manifest.artifacts],
             "title": name,
             "destination": str(path),
         },
         preload=opener.preload,
         log=log,
     )
+    made: dict[str, Any] = {"composed": {}, "data": None}
     try:
         made = (await pool.run(stage)).value
         verdict: dict[str, Any] = {**made["verdict"], "reference": SOURCE}
@@ -106,19 +145,48 @@ async def supply(plan: Plan, folder: Path, name: str, pool: WorkerPool, manifest
     record = BackEndRecord(
         path=path.name,
         sha256=file_sha256(path) if path.is_file() else None,
+        data=made["data"],
         parameters=dict(planned.parameters),
+        inputs=to_json((*planned.cut, *planned.inputs)),
+        outputs=list(planned.given),
         gate=GateRecord.model_validate(verdict),
+        composed={
+            each: GateRecord.model_validate({**said, "reference": SOURCE})
+            for each, said in made["composed"].items()
+        },
     )
-    note = (
-        f"the post-processing was cut off; {path.name} does it from {', '.join(_names(planned.parameters))}"
-    )
-    said = f"{note}: {record.gate.verdict}{f', {record.gate.reason}' if record.gate.reason else ''}"
+    said = said_of(record, _names(planned))
     for document in (manifest, read_manifest(folder)):
         document.back_end = record
-        document.source.notes.append(said)
+        document.source.notes.extend(said)
         if document is not manifest:
             write_manifest(folder, document)
     return manifest
+
+
+def said_of(record: BackEndRecord, taken: tuple[str, ...]) -> list[str]:
+    """What a person is told of a back end: what it takes, and how its proofs ended."""
+
+    def ended(gate: GateRecord) -> str:
+        return f"{gate.verdict}{f', {gate.reason}' if gate.reason else ''}"
+
+    cut = f"the post-processing was cut off; {record.path} does it from {', '.join(taken)}"
+    lines = [f"{cut}: {ended(record.gate)}"]
+    if record.composed:
+        each = "; ".join(f"{name} {ended(gate)}" for name, gate in sorted(record.composed.items()))
+        lines.append(f"{record.path} behind the artifacts, against the whole source: {each}")
+    return lines
+
+
+def _opened(plan: Plan, folder: Path, record: ArtifactRecord) -> dict[str, Any]:
+    opener = plan.nodes[record.id].opener
+    return {
+        "id": record.id,
+        "path": str(folder / record.path),
+        "runtime": opener.runtime if opener else None,
+        "contract": record.contract,
+        "precision": record.precision,
+    }
 
 
 def _at_the_cut(
@@ -133,8 +201,10 @@ def _at_the_cut(
     return found
 
 
-def _names(parameters: Any) -> tuple[str, str]:
-    return str(parameters["boxes"]), str(parameters["scores"])
+def _names(planned: BackEndPlan) -> tuple[str, ...]:
+    if planned.parameters:
+        return str(planned.parameters["boxes"]), str(planned.parameters["scores"])
+    return tuple(spec.name for spec in (*planned.cut, *planned.inputs))
 
 
 def _tensors(description: Description) -> list[TensorSpec]:

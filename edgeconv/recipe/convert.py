@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from edgeconv.formats.registry import identify, sha256_of
 from edgeconv.recipe.back_ends import cut_off, supply
 from edgeconv.recipe.completion import completed, in_roles, kind_of
 from edgeconv.recipe.contracts import describe_source, require_ranks, source_contract
+from edgeconv.recipe.cut_detectors import cut_by_structure, cut_where_refused, is_cut_by_structure
 from edgeconv.recipe.detection import looked_at
 from edgeconv.recipe.fingerprints import option_sha256
 from edgeconv.recipe.front_ends import plan_front_end
@@ -130,17 +131,36 @@ def convert(request: ConversionRequest, listener: Listener) -> tuple[Manifest, P
     Raises:
         UsageError: nothing was begun because the request is wrong.
     """
+    if is_cut_by_structure(request):
+        return cut_by_structure(request, listener, convert_whole, carry_out)
+    manifest, folder = convert_whole(request, listener)
+    return cut_where_refused(request, manifest, folder, listener, convert_whole, carry_out), folder
+
+
+def convert_whole(request: ConversionRequest, listener: Listener) -> tuple[Manifest, Path]:
+    """As :func:`convert`, with nothing cut off but what the request itself tells."""
+    part = identify(request.model)
+    return carry_out(request, listener, lambda inputs: make_plan(request, inputs), part.name)
+
+
+def carry_out(
+    request: ConversionRequest, listener: Listener, plan_with: Callable[[Path], Plan], source_format: str
+) -> tuple[Manifest, Path]:
+    """Make a plan, given the folder for inputs, and carry it out into the folder of the request.
+
+    Returns:
+        The manifest of this run, and the output folder.
+    """
     name = model_name(request.model)
     folder = request.output or Path(f"{name}.edgeconv")
-    part = identify(request.model)
     with _cache(request) as cache:
 
         async def work() -> Manifest:
             async with WorkerPool(jobs=request.jobs, limits=request.limits) as pool:
                 if not (folder / FILE_NAME).exists():
                     # Most likely there is work to do: TensorFlow is imported while the plan is made.
-                    pool.warm(worker_modules(runtime_for(part.name).preload))
-                plan = await asyncio.to_thread(make_plan, request, cache.inputs)
+                    pool.warm(worker_modules(runtime_for(source_format).preload))
+                plan = await asyncio.to_thread(plan_with, cache.inputs)
                 publisher = Publisher(folder, name, plan)
                 manifest = await _carry_out(plan, publisher, cache, pool, listener)
                 return await supply(plan, folder, name, pool, manifest)
@@ -154,7 +174,7 @@ def exit_code(manifest: Manifest) -> ExitCode:
     if any(failure.artifact not in made for failure in manifest.failures):
         return ExitCode.CONVERSION_FAILED
     wrong = manifest.front_end is not None and manifest.front_end.gate.verdict == "fail"
-    wrong = wrong or (manifest.back_end is not None and manifest.back_end.gate.verdict != "pass")
+    wrong = wrong or (manifest.back_end is not None and not manifest.back_end.passed)
     if wrong or any(a.gate.verdict != "pass" for a in manifest.artifacts):
         return ExitCode.VERDICT_FAILED
     return ExitCode.OK

@@ -146,12 +146,31 @@ def test_a_wrong_number_in_the_configuration_fails_the_back_end(folder, edgeconv
     assert manifest_of(folder)["back_end"]["gate"]["verdict"] == "fail"
 
 
-def test_without_a_configuration_the_cut_is_refused_with_the_flag(folder, edgeconv):
+def test_without_a_configuration_the_cut_is_found_in_the_graph_with_its_own_numbers(folder, edgeconv):
     (folder / "pipeline.config").unlink()
     model = folder / "frozen_inference_graph.pb"
-    ran = edgeconv("convert", model, "--to", "tflite", "--postprocessing", "cut", "-o", folder / "out")
-    assert ran.code == 2
-    assert "--pipeline-config" in ran.err
+    ran = edgeconv(
+        "convert", model, "--to", "tflite,onnx", "--postprocessing", "cut",
+        "--shape", "image_tensor=1,16,16,3", "-o", folder / "out",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    manifest = manifest_of(folder)
+    back_end = manifest["back_end"]
+    assert back_end["gate"]["verdict"] == "pass"
+    assert {name: gate["verdict"] for name, gate in back_end["composed"].items()} == {
+        "frozen_graph.fp32": "pass",
+        "tflite.fp32": "pass",
+        "onnx.fp32": "pass",
+    }
+    assert set(back_end["outputs"]) == {
+        "detection_boxes", "detection_scores", "detection_classes", "num_detections"
+    }  # fmt: skip
+    text = (folder / "out" / back_end["path"]).read_text()
+    assert "combined_suppression" in text
+    for artifact in manifest["artifacts"]:
+        assert artifact["gate"]["verdict"] == "pass"
+        assert len(artifact["contract"]["outputs"]) == 2
+    assert manifest["source"]["path"] == str(model)
 
 
 def test_a_model_that_is_no_detector_cannot_be_cut(tmp_path, edgeconv):
