@@ -57,6 +57,7 @@ _REFUSED = {
         b"TensorArray",
         b"AdjustSaturation",
         b"BiasAddV1",
+        b"CropAndResize",
         b"FloorDiv",
         b"FloorMod",
         b"OneHot",
@@ -159,7 +160,7 @@ def _attempt(
 
 def _rewrites(target: str, functions: bool) -> list[Callable[[Graph], list[Change]]]:
     """The rewrites for a target, in their order; ``functions`` says whether loops may become such."""
-    from edgeconv.surgery import graph_combined_nms, graph_decompose_complex
+    from edgeconv.surgery import graph_combined_nms, graph_decompose_complex, graph_unroll_functional
     from edgeconv.surgery import graph_decompose as decompose
     from edgeconv.surgery import graph_decompose_images as images
     from edgeconv.surgery import graph_decompose_layout as layout
@@ -187,6 +188,7 @@ def _rewrites(target: str, functions: bool) -> list[Callable[[Graph], list[Chang
     ]
     rewrites: list[Callable[[Graph], list[Change]]] = [
         graph_combined_nms.rewrite,
+        graph_unroll_functional.rewrite,
         lambda graph: without_loops(graph, functions=functions, inside=apart),
     ]
     if target != "onnx":

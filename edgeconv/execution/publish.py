@@ -67,6 +67,8 @@ class Publisher:
         if made is None or gate is None or made.attempt is None:
             return
         node, artifact = settled.node, made.artifact
+        if self._plan.origin is not None and node.id not in self._plan.wanted:
+            return  # a part on the way, whose name belongs to the whole
         target = self._folder / f"{self._name}.{node.precision}{node.suffix}"
         self._place(artifact, target, check=made.cached)
         self._records[node.id] = ArtifactRecord.model_validate(

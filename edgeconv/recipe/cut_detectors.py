@@ -109,7 +109,8 @@ def _joined(first: Manifest, second: Manifest, folder: Path, failed: list[Failur
         reason = next(f.reason for f in failed if f.artifact == identifier)
         why = reason.splitlines()[0]
         notes.append(f"{identifier}: refused with its post-processing ({why}); it ends in front of that now")
-    left = [f for f in first.failures if f.artifact not in made]
+    # The second run took the place of the logs of the first.
+    left = [_without_lost_files(f, folder) for f in first.failures if f.artifact not in made]
     joined = first.model_copy(
         update={
             "artifacts": [*first.artifacts, *second.artifacts],
@@ -123,6 +124,14 @@ def _joined(first: Manifest, second: Manifest, folder: Path, failed: list[Failur
     others = [record for record in written.artifacts if record.id not in mine]
     write_manifest(folder, joined.model_copy(update={"artifacts": [*joined.artifacts, *others]}))
     return joined
+
+
+def _without_lost_files(failure: FailureRecord, folder: Path) -> FailureRecord:
+    kept = {
+        name: path if path and (folder / path).exists() else None
+        for name, path in (("log", failure.log), ("repro", failure.repro))
+    }
+    return failure.model_copy(update=kept)
 
 
 def _frozen(

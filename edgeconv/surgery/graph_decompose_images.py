@@ -227,7 +227,10 @@ def _grid(start: Any, end: Any, length: int, count: int) -> tuple[Any, Any]:
     import tensorflow as tf
 
     if count > 1:
-        scale = (end - start) * float(length - 1) / float(count - 1)
+        # TFLite's converter makes a product with the reciprocal of division by a constant. The last bit
+        # decides whether a sample of a box that ends at the border is inside: no constant, then.
+        steps = start * 0.0 + float(count - 1)
+        scale = (end - start) * float(length - 1) / steps
         place = (start * float(length - 1))[:, None] + scale[:, None] * numpy.arange(
             count, dtype=numpy.float32
         )
@@ -307,6 +310,7 @@ def adjust_saturation(attributes: _Attributes, inputs: _Tensors) -> _Tensors:
 
 WRONG_IN_ONNX: dict[str, Decomposition] = {
     "AdjustSaturation": adjust_saturation,
+    "CropAndResize": crop_and_resize,
     "ResizeArea": _resize("ResizeArea"),
     "ResizeBicubic": _resize("ResizeBicubic"),
 }
@@ -324,7 +328,6 @@ ONNX: dict[str, Decomposition] = WRONG_IN_ONNX | {
 TFLITE: dict[str, Decomposition] = ONNX | {
     "AdjustContrastv2": adjust_contrast,
     "AvgPool3D": _pool_3d("avg_pool2d"),
-    "CropAndResize": crop_and_resize,
     "MaxPool3D": _pool_3d("max_pool2d"),
     "MaxPoolWithArgmax": max_pool_with_argmax,
     "ResizeNearestNeighbor": resize_nearest,

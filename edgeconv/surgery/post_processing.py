@@ -96,7 +96,7 @@ class _Finder:
             raise UsageError(
                 "nothing in this model drops overlapping boxes, so there is no post-processing to cut off",
                 where=self._graph.path,
-                hint="leave --postprocessing out, or name the outputs with --outputs",
+                hint="keep the model as it is: --postprocessing keep; or name its outputs with --outputs",
             )
         last = [name for name in drops if not self._goes_back(name)]
         if not last:

@@ -158,7 +158,6 @@ def test_without_a_configuration_the_cut_is_found_in_the_graph_with_its_own_numb
     back_end = manifest["back_end"]
     assert back_end["gate"]["verdict"] == "pass"
     assert {name: gate["verdict"] for name, gate in back_end["composed"].items()} == {
-        "frozen_graph.fp32": "pass",
         "tflite.fp32": "pass",
         "onnx.fp32": "pass",
     }
