@@ -160,7 +160,12 @@ def _attempt(
 
 def _rewrites(target: str, functions: bool) -> list[Callable[[Graph], list[Change]]]:
     """The rewrites for a target, in their order; ``functions`` says whether loops may become such."""
-    from edgeconv.surgery import graph_combined_nms, graph_decompose_complex, graph_unroll_functional
+    from edgeconv.surgery import (
+        graph_case_to_if,
+        graph_combined_nms,
+        graph_decompose_complex,
+        graph_unroll_functional,
+    )
     from edgeconv.surgery import graph_decompose as decompose
     from edgeconv.surgery import graph_decompose_images as images
     from edgeconv.surgery import graph_decompose_layout as layout
@@ -187,6 +192,8 @@ def _rewrites(target: str, functions: bool) -> list[Callable[[Graph], list[Chang
         lambda graph: decompose.rewrite(graph, chosen),
     ]
     rewrites: list[Callable[[Graph], list[Change]]] = [
+        # Before loops: what is inside of their functions is chosen by number there, too.
+        graph_case_to_if.rewrite,
         graph_combined_nms.rewrite,
         graph_unroll_functional.rewrite,
         lambda graph: without_loops(graph, functions=functions, inside=apart),

@@ -253,3 +253,25 @@ def test_a_search_for_the_likeliest_sequence_is_refused_with_the_tensor_to_end_a
     with pytest.raises(ConversionError) as caught:
         made("tflite", graph, tmp_path, contract, x=np.zeros((9, 1, 5), "float32"))
     assert "--outputs scores:0" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("number", [-1, 0, 2, 3, 7])
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_branch_chosen_by_number_is_the_same_one(tmp_path: Path, target: str, number: int) -> None:
+    import tensorflow as tf
+
+    def choose(x: Any, i: Any) -> Any:
+        branches = [lambda: x * 2.0, lambda: tf.sin(x), lambda: x + 10.0, lambda: -x]
+        return tf.switch_case(i, branches)
+
+    specs = [tf.TensorSpec([1, 4], tf.float32, name="x"), tf.TensorSpec([], tf.int32, name="i")]
+    graph_def = tf.function(choose, input_signature=specs).get_concrete_function().graph.as_graph_def()
+    (tmp_path / "g.pb").write_bytes(graph_def.SerializeToString())
+    contract = Contract(
+        (spec("x", 1, 4), spec("i", dtype="int32")),
+        (TensorSpec("y", "float32", (1, 4), "Identity:0"),),
+    )
+    x, i = np.asarray([[1, 2, 3, 4]], "float32"), np.asarray(number, "int32")
+    notes, found = made(target, tmp_path / "g.pb", tmp_path, contract, x=x, i=i)
+    assert any("choices by number" in note for note in notes)
+    np.testing.assert_allclose(found["y"], {0: x * 2, 2: x + 10}.get(number, -x))
