@@ -55,6 +55,7 @@ _REFUSED = {
     "tflite": (b"TensorArray", b"NonMaxSuppression"),
     "onnx first": (
         b"TensorArray",
+        b"TensorList",
         b"AdjustSaturation",
         b"BiasAddV1",
         b"CropAndResize",
@@ -176,7 +177,11 @@ def _rewrites(target: str, functions: bool) -> list[Callable[[Graph], list[Chang
 
     if target == "onnx first":
         table = images.WRONG_IN_ONNX | math.WRONG_IN_ONNX
-        return [lambda graph: without_loops(graph, most=1), lambda graph: decompose.rewrite(graph, table)]
+        return [
+            graph_unroll_functional.rewrite,
+            lambda graph: without_loops(graph, most=1),
+            lambda graph: decompose.rewrite(graph, table),
+        ]
     tables = {
         "tflite": math.TFLITE | images.TFLITE | layout.TFLITE | recurrent.EVERYWHERE,
         "onnx": math.ONNX | images.ONNX | recurrent.EVERYWHERE,

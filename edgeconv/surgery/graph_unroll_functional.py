@@ -38,8 +38,15 @@ class _CannotError(Exception):
     """Why a loop is not written down."""
 
 
+class _OpenError(_CannotError):
+    """It goes over something of open length, which the caller may pin."""
+
+
 def rewrite(graph: Graph) -> list[Change]:
-    """Write down the loops with functions of the main graph that take few trips, with their lists."""
+    """Write down the loops with functions of the main graph that take few trips, with their lists.
+
+    A loop over a tensor of open length is left, and said: it can be written down for a batch of 1.
+    """
     loops = [node.name for node in graph.graph_def.node if node.op in _WHILE]
     if not loops:
         return []
@@ -50,8 +57,12 @@ def rewrite(graph: Graph) -> list[Change]:
             continue
         try:
             trips = _Writer(graph).write(graph.nodes[name])
-        except _CannotError:
+        except _CannotError as reason:
             graph.prune()
+            if isinstance(reason, _OpenError):
+                changes.append(
+                    Change("loops", f"the loop '{name}' was left as it is: {reason}", warning=True)
+                )
             continue
         graph.prune()
         changes.append(
@@ -113,13 +124,17 @@ class _Writer:
     def _made(self, op: str, inputs: Sequence[str]) -> _List:
         """A new list, of the parts of a tensor or of nothing."""
         if op == "TensorListReserve":
+            if self._emitter.value(inputs[1]) is None:
+                raise _OpenError("the length of its lists is open")
             count = self._number(inputs[1])
             if count > MOST:
                 raise _CannotError("a long list")
             return [None] * count
         shape = self._emitter.shape(inputs[0])
-        if not shape or shape[0] is None or shape[0] > MOST:
-            raise _CannotError("a list of open length")
+        if not shape or (shape[0] or 0) > MOST:
+            raise _CannotError("a long list")
+        if shape[0] is None:
+            raise _OpenError("it goes over a tensor of open length")
         return [self._part(inputs[0], index) for index in range(shape[0])]
 
     def _part(self, reference: str, index: int) -> str:

@@ -48,7 +48,8 @@ def suppressed(boxes: Any, scores: Any, most: Any, overlap: Any, least: Any) -> 
     while len(left) and len(kept) < int(most):
         kept.append(int(left[0]))
         left = left[1:]
-        left = left[overlaps(boxes, kept[-1], left) <= overlap]
+        # What is no number (areas without end) does not exceed anything.
+        left = left[~(overlaps(boxes, kept[-1], left) > overlap)]
     return np.array(kept, np.int32)
 
 
@@ -69,7 +70,7 @@ def suppressed_by_matrix(overlap_of: Any, scores: Any, most: Any, overlap: Any, 
     while len(left) and len(kept) < int(most):
         kept.append(int(left[0]))
         left = left[1:]
-        left = left[np.asarray(overlap_of)[kept[-1], left] <= overlap]
+        left = left[~(np.asarray(overlap_of)[kept[-1], left] > overlap)]
     return np.array(kept, np.int32)
 
 
