@@ -242,7 +242,7 @@ def test_a_graph_may_ask_to_be_placed_beside_a_node_that_is_not_there(tmp_path: 
 
 
 def test_a_signature_outlives_the_expression_that_loaded_it(models: tuple[Any, dict[str, Path]]) -> None:
-    """Elsewhere: "Called a function referencing variables which have been deleted". The object is kept here."""
+    """Elsewhere: "Called a function referencing variables which have been deleted". Here it is kept."""
     import gc
 
     model, paths = models
