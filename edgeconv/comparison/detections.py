@@ -32,6 +32,8 @@ LEAST_IOU: Mapping[str, float] = {
 }
 """Overlap (intersection over union) from which on two boxes are one detection, by precision; COCO's strictest
 counts from 0.95, its laxest from 0.5."""
+MOST_UNBATCHED = 2000
+"""Rows of a list that may be detections; more are all anchors, which have an order."""
 MOST_ASSIGNED = 120
 """Rows that are assigned at least cost; more are paired greedily, the best pair first."""
 
@@ -126,6 +128,10 @@ def judge_detections(reference: Outputs, candidate: Outputs, tolerance: Toleranc
     group = find_group(reference)
     if group is None or any(name not in candidate for name in group.names):
         return {}
+    return _judged(group, reference, candidate, tolerance)
+
+
+def _judged(group: Group, reference: Outputs, candidate: Outputs, tolerance: Tolerance) -> dict[str, Said]:
     items = [
         _item(group, reference, candidate, probe, image, tolerance)
         for probe in range(len(reference[group.boxes]))
@@ -152,6 +158,58 @@ def judge_detections(reference: Outputs, candidate: Outputs, tolerance: Toleranc
         if judgement.finding is not None:
             said[name] = Said(False, f"{judgement.finding.reason}, in {matched} matched detections")
     return said
+
+
+def judge_unbatched(reference: Outputs, candidate: Outputs, tolerance: Tolerance) -> dict[str, Said]:
+    """Judge the detections of one image, which many detectors give as lists as long as what they found.
+
+    They are told by their shapes: in every probe one output of real numbers is ``[rows, 4]``, and one is
+    ``[rows]``; whole numbers ``[rows]`` are the classes. The two sides may have different numbers of rows.
+
+    Args:
+        reference, candidate: real values of all outputs, by the reference's names.
+        tolerance: as in :func:`judge_detections`.
+
+    Returns:
+        A verdict for each output of the group; empty where there is none, or nothing was detected.
+    """
+    group = find_unbatched(reference)
+    if group is None or any(name not in candidate for name in group.names):
+        return {}
+    one, two = (
+        {name: [array[None] for array in side[name]] for name in group.names}
+        for side in (reference, candidate)
+    )
+    if any(
+        len({side[name][probe].shape[1] for name in group.names}) > 1
+        for side in (one, two)
+        for probe in range(len(one[group.boxes]))
+    ):
+        return {}
+    return _judged(group, one, two, tolerance)
+
+
+def find_unbatched(values: Outputs) -> Group | None:
+    """The outputs that are detections of one image, by their shapes; ``None`` where that is not clear."""
+    real = {name: arrays for name, arrays in values.items() if arrays and not is_text(arrays[0])}
+
+    def those(rank: int, kinds: str) -> list[str]:
+        return [
+            name
+            for name, arrays in real.items()
+            if all(
+                a.ndim == rank and a.dtype.kind in kinds and (rank == 1 or a.shape[1] == 4) for a in arrays
+            )
+        ]
+
+    boxes, scores, classes = those(2, "f"), those(1, "f"), those(1, "iu")
+    if len(boxes) != 1 or len(scores) != 1 or len(classes) > 1:
+        return None
+    group = Group(boxes[0], scores[0], classes[0] if classes else None, None)
+    lengths = [[len(a) for a in real[name]] for name in group.names]
+    if any(each != lengths[0] for each in lengths) or max(lengths[0]) > MOST_UNBATCHED:
+        return None
+    return group
 
 
 def _item(

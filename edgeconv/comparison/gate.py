@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from edgeconv.comparison.archive import Array
-from edgeconv.comparison.detections import judge_detections
+from edgeconv.comparison.detections import judge_detections, judge_unbatched
 from edgeconv.comparison.mapping import TensorMapping, map_outputs, real_values, relative_distance
 from edgeconv.comparison.observation import Observation
 from edgeconv.comparison.output import OutputValues, judge_output
@@ -193,6 +193,11 @@ def _with_detections(
     reference, candidate = _real_pairs(verdicts, reference_contract, collected, candidate_contract)
     structural = {v.reference_name for v in verdicts if v.verdict == "fail" and v.max_abs is None}
     said = judge_detections(reference, candidate, tolerance)
+    if not said and any(verdict.verdict == "fail" for verdict in verdicts):
+        pairs = _real_pairs(verdicts, reference_contract, collected, candidate_contract, rows=True)
+        unbatched = judge_unbatched(*pairs, tolerance)
+        if unbatched and all(judged.passes for judged in unbatched.values()):
+            said, structural = unbatched, set()
     if not said or structural & set(said):
         return list(verdicts)
     result = []
@@ -210,14 +215,21 @@ def _real_pairs(
     reference_contract: Contract,
     collected: Mapping[str, OutputValues],
     candidate_contract: Contract,
+    *,
+    rows: bool = False,
 ) -> tuple[dict[str, list[Array]], dict[str, list[Array]]]:
-    """Real values of reference and candidate by the reference's names, of the outputs of equal shapes."""
+    """Real values of reference and candidate by the reference's names, of the outputs of equal shapes.
+
+    With ``rows``, their first dimensions may differ.
+    """
     reference: dict[str, list[Array]] = {}
     candidate: dict[str, list[Array]] = {}
     for verdict in verdicts:
         values = collected.get(verdict.reference_name)
+        first = 1 if rows else 0
         if values is None or any(
-            a.shape != b.shape for a, b in zip(values.reference, values.candidate, strict=True)
+            a.ndim != b.ndim or a.shape[first:] != b.shape[first:]
+            for a, b in zip(values.reference, values.candidate, strict=True)
         ):
             continue
         one, two = reference_contract.output(verdict.reference_name), candidate_contract.output(verdict.name)

@@ -20,6 +20,10 @@ _CROSS_ENTROPIES = ("SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyW
 _TELLING = 0.5
 """A candidate below this score is not taken without being named."""
 _SHAPE_OPS = frozenset({"Shape", "ShapeN", "Size", "Rank"})
+_COUNTING_OPS = frozenset(
+    {"Where", "Unique", "UniqueV2", "NonMaxSuppression", *(f"NonMaxSuppressionV{n}" for n in (2, 3, 4, 5))}
+)
+"""How long what they give is depends on values, so that a size is one of these."""
 _PLUMBING_OPS = (vocabulary.CONTROL_FLOW_V1 - {"Exit", "Merge"}) | _SHAPE_OPS
 _ANSWER_OPS = frozenset(
     {"Softmax", "LogSoftmax", "Sigmoid", "Identity", "IdentityN", "TopKV2", "NonMaxSuppressionV4"}
@@ -33,7 +37,8 @@ def ranked_outputs(view: GraphView) -> tuple[Candidate, ...]:
     training = is_training_graph(view)
     left_out = _left_out(view, training)
     sources = _sources(view)
-    fed = view.downstream(sources, through=lambda node: node.op not in _SHAPE_OPS)
+    counted = view.downstream([name for name, node in view.nodes.items() if node.op in _COUNTING_OPS])
+    fed = view.downstream(sources, through=lambda node: node.op not in _SHAPE_OPS or node.name in counted)
     hidden = left_out | _control_pivots(view) | _inside_loops(view)
     uncut = training or any(node.op in vocabulary.VARIABLE_OPS for node in view.nodes.values())
     found: list[Candidate] = []

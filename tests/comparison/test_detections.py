@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeconv.comparison.detections import find_group, ious
+from edgeconv.comparison.detections import find_group, find_unbatched, ious, judge_unbatched
 from edgeconv.comparison.gate import judge
 from edgeconv.comparison.observation import Observation, ProbeResult
 from edgeconv.comparison.tolerances import TOLERANCES, Tolerance
@@ -279,3 +279,42 @@ def test_overlap_by_hand() -> None:
 def test_no_order_of_equal_scores_matters(order: list[int], seed: int) -> None:
     reference = detections(seed, scores=np.full(12, 0.5, np.float32))
     assert judged(reference, permuted(reference, order)).verdict == "pass"
+
+
+def lists(order, scores=(0.9, 0.8000001, 0.8, 0.3)):
+    """What a detector gives for one image: as many rows as it found, in the order of ``order``."""
+    boxes = np.float32([[0, 0, 0.4, 0.4], [0.5, 0.5, 0.9, 0.9], [0, 0.5, 0.4, 1], [0.5, 0, 1, 0.3]])
+    order = list(order)
+    return {
+        "a": [boxes[order]],
+        "b": [np.float32(scores)[order]],
+        "c": [np.int64([2, 1, 1, 0])[order]],
+    }
+
+
+def test_lists_of_detections_of_one_image_are_matched_whatever_their_names():
+    said = judge_unbatched(lists([0, 1, 2, 3]), lists([0, 2, 1, 3]), TOLERANCES["fp32"])
+    assert set(said) == {"a", "b", "c"}
+    assert all(each.passes for each in said.values())
+
+
+def test_a_detection_that_is_missing_from_a_list_fails_in_fp32():
+    said = judge_unbatched(lists([0, 1, 2, 3]), lists([0, 1, 2]), TOLERANCES["fp32"])
+    assert not any(each.passes for each in said.values())
+    assert "has no partner" in said["a"].reason
+
+
+def test_a_wrong_class_in_a_list_fails():
+    wrong = lists([0, 1, 2, 3])
+    wrong["c"][0][0] = 1
+    said = judge_unbatched(lists([0, 1, 2, 3]), wrong, TOLERANCES["fp32"])
+    assert not any(each.passes for each in said.values())
+
+
+def test_lists_that_are_not_clearly_detections_are_none():
+    two = {**lists([0, 1, 2, 3]), "d": [np.float32([1, 2, 3, 4])]}
+    assert find_unbatched(two) is None
+    anchors = {"a": [np.zeros((3000, 4), np.float32)], "b": [np.zeros(3000, np.float32)]}
+    assert find_unbatched(anchors) is None
+    uneven = {"a": [np.zeros((3, 4), np.float32)], "b": [np.zeros(2, np.float32)]}
+    assert find_unbatched(uneven) is None

@@ -80,3 +80,22 @@ def test_a_real_training_graph_has_its_four_outputs(corpus):
     }
     (finding,) = [f for f in description.findings if f.code == "object-detection"]
     assert "NonMaxSuppressionV4 (90 times)" in finding.message
+
+
+def test_labels_that_are_counted_out_for_what_was_found_are_an_output_too():
+    """Ports of YOLO fill in the number of a class as often as boxes were kept: only a size says how often."""
+    import tensorflow as tf
+
+    from edgeconv.formats.graph_candidates import candidate_outputs
+
+    with tf.Graph().as_default() as graph:
+        boxes = tf.compat.v1.placeholder(tf.float32, [9, 4], "boxes_in")
+        scores = tf.compat.v1.placeholder(tf.float32, [9], "scores_in")
+        kept = tf.image.non_max_suppression(boxes, scores, 3)
+        tf.gather(boxes, kept, name="a")
+        tf.fill([tf.size(kept)], 2, name="b")
+        tf.fill([tf.size(boxes)], 2, name="of_no_value")
+    found = {c.tensor.name: c.score for c in candidate_outputs(graph.as_graph_def())}
+    assert found["a"] >= 0.5
+    assert found["b"] >= 0.5
+    assert found["of_no_value"] < 0.3
