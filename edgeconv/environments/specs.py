@@ -9,6 +9,9 @@ resolver. Comments of the form ``# key: value`` say the rest:
 - ``variable``: ``NAME=value`` of the process that runs in it (repeatable);
 - ``import``: a module that must import before it is used (repeatable);
 - ``source``: a distribution that has no wheel and is built from its source (repeatable).
+
+A pin or a comment may end in ``; version CONDITION`` where versions need different companions:
+``numpy==1.26.4 ; version < 1.19``. Conditions are those of Python's own packaging, ``>= 1.19, < 1.24``.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from edgeconv.errors import UsageError
 
 _PINS = Path(__file__).parent / "pins"
 _PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.+!_-]*|\{version\})")
+_CONDITION = re.compile(r"(.*?)\s*;\s*version\s+([<>=!~].*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ def known_specs() -> tuple[Spec, ...]:
     return tuple(
         find_spec(f"{name}=={version}" if version else name)
         for name in known_names()
-        for version in _tried(_directives(name)) or (None,)
+        for version in _tried(name) or (None,)
     )
 
 
@@ -95,31 +99,41 @@ def find_spec(text: str) -> Spec:
             f"there is no environment '{name}'",
             hint=f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(known_names())}",
         )
-    directives = _directives(name)
-    tried = _tried(directives)
+    tried = _tried(name)
     if equals and not tried:
         raise UsageError(
             f"the environment '{name}' comes in one version only", hint=f"leave '=={version}' out"
         )
     if equals and not re.fullmatch(r"\d+(\.\d+)*([a-z]+\d+)?(\.post\d+)?", version):
         raise UsageError(f"'{version}' is no version", hint=f"write {name}=={tried[0]}")
-    return _spec(name, (version or tried[0]) if tried else None, directives)
+    return _spec(name, (version or tried[0]) if tried else None)
 
 
 def parse_pins(text: str, version: str | None = None) -> dict[str, str]:
     """Distribution to version, from the text of a file of pins.
 
+    Args:
+        text: the file.
+        version: of the environment; a line whose condition it does not meet is left out.
+
     Raises:
-        ValueError: a line that is neither a pin nor a comment, or one distribution twice.
+        ValueError: a line that is neither a pin nor a comment, one distribution twice, or a condition that
+            is none or has no version to be held to.
     """
     pins: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):
             continue
-        match = _PIN.fullmatch(stripped)
+        try:
+            pin, holds = _conditional(stripped, version)
+        except ValueError as error:
+            raise ValueError(f"line {number} has no condition that can be read: {stripped}") from error
+        match = _PIN.fullmatch(pin)
         if match is None:
             raise ValueError(f"line {number} is no pin: {stripped}")
+        if not holds:
+            continue
         name = match[1]
         if canonical(name) in {canonical(other) for other in pins}:
             raise ValueError(f"line {number} pins {name} again")
@@ -134,7 +148,20 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _spec(name: str, version: str | None, directives: Mapping[str, list[str]]) -> Spec:
+def _conditional(text: str, version: str | None) -> tuple[str, bool]:
+    """A line without its condition, and whether that holds."""
+    from packaging.specifiers import SpecifierSet
+
+    match = _CONDITION.fullmatch(text)
+    if match is None:
+        return text, True
+    if version is None:
+        raise ValueError("a condition, and no version")
+    return match[1], SpecifierSet(match[2]).contains(version, prereleases=True)
+
+
+def _spec(name: str, version: str | None) -> Spec:
+    directives = _directives(name, version)
     return Spec(
         name=name,
         version=version,
@@ -147,17 +174,24 @@ def _spec(name: str, version: str | None, directives: Mapping[str, list[str]]) -
     )
 
 
-def _directives(name: str) -> dict[str, list[str]]:
+def _directives(name: str, version: str | None) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for line in (_PINS / f"{name}.txt").read_text().splitlines():
-        match = re.fullmatch(r"#\s*(\w+):\s*(.*\S)\s*", line)
-        if match is not None:
-            found.setdefault(match[1], []).append(match[2])
+    for key, text in _stated(name):
+        value, holds = _conditional(text, version)
+        if holds:
+            found.setdefault(key, []).append(value)
     return found
 
 
-def _tried(directives: Mapping[str, list[str]]) -> tuple[str, ...]:
-    return tuple(directives.get("versions", [""])[0].split())
+def _stated(name: str) -> list[tuple[str, str]]:
+    """The comments of the form ``# key: value``."""
+    lines = (_PINS / f"{name}.txt").read_text().splitlines()
+    matches = (re.fullmatch(r"#\s*(\w+):\s*(.*\S)\s*", line) for line in lines)
+    return [(match[1], match[2]) for match in matches if match is not None]
+
+
+def _tried(name: str) -> tuple[str, ...]:
+    return next((tuple(value.split()) for key, value in _stated(name) if key == "versions"), ())
 
 
 def _pair(text: str) -> tuple[str, str]:

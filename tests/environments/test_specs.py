@@ -30,6 +30,36 @@ def test_the_version_goes_into_the_pins():
     assert spec.sha256 != find_spec("onnxruntime").sha256
 
 
+def test_versions_get_the_companions_that_they_need():
+    old, new = find_spec("onnxruntime==1.18.1"), find_spec("onnxruntime==1.31.1")
+    assert (old.pins["numpy"], new.pins["numpy"]) == ("1.26.4", "2.2.6")
+    assert "coloredlogs" in old.pins
+    assert "coloredlogs" not in new.pins
+    assert "3.10" in old.pythons
+    assert "3.10" not in new.pythons
+
+
+def test_a_condition_chooses_among_lines_of_one_distribution():
+    text = "a==1 ; version < 1.19\na==2 ; version >= 1.19, < 2\nb=={version}"
+    assert parse_pins(text, "1.9") == {"a": "1", "b": "1.9"}
+    assert parse_pins(text, "1.19.2") == {"a": "2", "b": "1.19.2"}
+    assert parse_pins(text, "2.0") == {"b": "2.0"}
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [("a==1 ; version < 1", None), ("a==1 ; version < x", "1"), ("a==1 ; python < 3", "1"), ("a==1 ;", "1")],
+)
+def test_a_condition_that_is_none_is_refused(text, version):
+    with pytest.raises(ValueError, match="line 1"):
+        parse_pins(text, version)
+
+
+def test_two_lines_of_one_distribution_must_not_both_hold():
+    with pytest.raises(ValueError, match="again"):
+        parse_pins("a==1 ; version < 3\na==2 ; version > 1", "2")
+
+
 def test_the_object_detection_api_runs_with_its_variables():
     spec = find_spec("object-detection")
     assert spec.variables["TF_USE_LEGACY_KERAS"] == "1"
