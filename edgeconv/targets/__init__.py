@@ -1,0 +1,1 @@
+"""Kinds of devices as data: ``targets/*.yaml``, and the user's own."""
