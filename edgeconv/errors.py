@@ -88,3 +88,7 @@ class ConversionError(EdgeconvError):
     """A converter refused, crashed, ran out of time or memory, or wrote something unusable."""
 
     exit_code = ExitCode.CONVERSION_FAILED
+
+
+class DeviceError(UnavailableError):
+    """A device cannot be reached, went away, or ended what ran on it."""

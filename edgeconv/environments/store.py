@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import filelock
-import platformdirs
 
 from edgeconv.environments.specs import Spec, canonical, known_specs
 from edgeconv.errors import ConversionError, UnavailableError
+from edgeconv.paths import cache_folder
 
 _STAMP = "edgeconv-environment.json"
 _STEP_SECONDS = 1800.0
@@ -69,8 +69,7 @@ class Environment:
 
 def default_root() -> Path:
     """Where side environments lie: ``environments`` in edgeconv's cache folder."""
-    base = os.environ.get("EDGECONV_CACHE_DIR") or platformdirs.user_cache_dir("edgeconv")
-    return Path(base) / "environments"
+    return cache_folder() / "environments"
 
 
 def interpreter(folder: Path) -> Path:

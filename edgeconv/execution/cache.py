@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -24,18 +23,12 @@ from platform import machine, python_version
 from typing import Any
 
 import filelock
-import platformdirs
 
 from edgeconv.execution import atomic
 
 _LAYOUT = 2
 _ROOMS = ("formats", "runtimes", "surgery", "comparison", "quantization", "conversions", "front_ends")
 _LOCK_POLL_SECONDS = 0.1
-
-
-def default_folder() -> Path:
-    """Where the cache lies: ``$EDGECONV_CACHE_DIR``, else the platform's folder for caches."""
-    return Path(os.environ.get("EDGECONV_CACHE_DIR") or platformdirs.user_cache_dir("edgeconv"))
 
 
 def key_of(parts: Mapping[str, Any], tools: tuple[str, ...]) -> str:

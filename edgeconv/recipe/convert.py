@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeconv.errors import ExitCode, UsageError
-from edgeconv.execution.cache import Cache, default_folder
+from edgeconv.execution.cache import Cache
 from edgeconv.execution.events import Listener
 from edgeconv.execution.manifest import FILE_NAME, Manifest
 from edgeconv.execution.plan import FrontEndPlan, Plan
@@ -22,6 +22,7 @@ from edgeconv.formats._graph_index_ranges import index_ranges
 from edgeconv.formats.base import Artifact, Contract, Description
 from edgeconv.formats.frozen_graph import read_graph_def
 from edgeconv.formats.registry import identify, sha256_of
+from edgeconv.paths import cache_folder
 from edgeconv.recipe.back_ends import cut_off, supply
 from edgeconv.recipe.completion import completed, in_roles, kind_of
 from edgeconv.recipe.contracts import describe_source, require_ranks, source_contract
@@ -209,7 +210,7 @@ async def _carry_out(
 @contextlib.contextmanager
 def _cache(request: ConversionRequest) -> Iterator[Cache]:
     if request.use_cache:
-        yield Cache(default_folder())
+        yield Cache(cache_folder())
     else:
         with tempfile.TemporaryDirectory(prefix="edgeconv-") as own:
             yield Cache(Path(own))

@@ -1,0 +1,1 @@
+"""One file a runtime, all with the same verbs; see ``base``."""

@@ -1,0 +1,218 @@
+"""Frames and arrays: what goes over the two pipes between edgeconv and its agent.
+
+A frame is ``b"ECV1"``, the length of its header (4 bytes) and of its body (8 bytes), big-endian, then
+both. The header is one JSON object, the body raw bytes. Arrays lie in the body one behind the other, described by the
+header's list ``arrays``: name, dtype, shape and length in bytes. Numbers are little-endian and in C order;
+strings (dtype ``string``) are each a length of 4 bytes and that many bytes. Nothing that is read is ever
+executed or unpickled, and every length is bounded before memory is taken for it.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any, Dict, Protocol, Sequence, Tuple
+
+MAGIC = b"ECV1"
+PROTOCOL = 1
+"""Version of the protocol; the greeting has it, and the two sides must agree."""
+LARGEST_HEADER = 4 << 20
+LARGEST_BODY = 1 << 30
+CHUNK = 4 << 20
+"""Bytes of a file that go in one frame."""
+_HEAD = struct.Struct(">4sIQ")
+_LENGTH = struct.Struct("<I")
+_DTYPES = frozenset(
+    [
+        "bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
+        "float16", "float32", "float64", "complex64", "complex128", "string",
+    ]
+)  # fmt: skip
+_LARGEST_RANK = 32
+
+Header = Dict[str, Any]
+Named = Sequence[Tuple[str, Any]]
+
+
+class Source(Protocol):
+    """Where frames are read from: at most ``size`` bytes, none at the end only."""
+
+    def read(self, size: int) -> bytes: ...
+
+
+class Sink(Protocol):
+    """Where frames are written to: all of ``data``, at the latest with ``flush``."""
+
+    def write(self, data: bytes) -> object: ...
+
+    def flush(self) -> None: ...
+
+
+class WireError(Exception):
+    """The other side sent what is no frame of this protocol, or one that is too large."""
+
+
+def write_frame(stream: Sink, header: Header, body: Sequence[bytes] = ()) -> None:
+    """Send one frame; ``body`` is the parts that the body is made of.
+
+    Raises:
+        WireError: header or body is larger than the protocol allows.
+        OSError: the pipe is broken.
+    """
+    text = json.dumps(header, separators=(",", ":")).encode()
+    size = sum(memoryview(part).nbytes for part in body)
+    if len(text) > LARGEST_HEADER or size > LARGEST_BODY:
+        raise WireError("a message of %d + %d bytes is larger than the protocol allows" % (len(text), size))
+    head = _HEAD.pack(MAGIC, len(text), size) + text
+    if size <= 1 << 16:  # one call for what is small: a round trip is what counts there
+        stream.write(b"".join([head, *body]))
+    else:
+        stream.write(head)
+        for part in body:
+            stream.write(part)
+    stream.flush()
+
+
+def read_frame(stream: Source) -> tuple[Header, bytearray] | None:
+    """Receive one frame: header and body; ``None`` at the end of the stream between two frames.
+
+    Raises:
+        WireError: no frame, too large, cut short, or a header that is no JSON object.
+    """
+    head = _read(stream, _HEAD.size)
+    if not head:
+        return None
+    if len(head) < _HEAD.size:
+        raise WireError("the stream ended within a frame")
+    magic, header_size, body_size = _HEAD.unpack(bytes(head))
+    if magic != MAGIC:
+        raise WireError("something else than a frame: %r" % bytes(head[:40]))
+    if header_size > LARGEST_HEADER or body_size > LARGEST_BODY:
+        raise WireError("a frame of %d + %d bytes" % (header_size, body_size))
+    text, body = _read(stream, header_size), _read(stream, body_size)
+    if len(text) < header_size or len(body) < body_size:
+        raise WireError("the stream ended within a frame")
+    try:
+        header = json.loads(text.decode())
+    except (ValueError, RecursionError) as error:
+        raise WireError("a header that is no JSON") from error
+    if not isinstance(header, dict):
+        raise WireError("a header that is no JSON object")
+    return header, body
+
+
+def pack(arrays: Named) -> tuple[list[Header], list[bytes]]:
+    """Descriptions and bytes of named arrays (``numpy.ndarray``; strings as arrays of bytes or str).
+
+    Raises:
+        WireError: a dtype that the protocol does not carry.
+    """
+    import numpy as np
+
+    described: list[Header] = []
+    parts: list[bytes] = []
+    for name, value in arrays:
+        array = np.asarray(value)
+        dtype = "string" if array.dtype.kind in "SUO" else array.dtype.name
+        if dtype not in _DTYPES:
+            raise WireError("arrays of %s cannot be sent" % dtype)
+        if dtype == "string":
+            data = b"".join(_LENGTH.pack(len(item)) + item for item in map(_text, array.ravel().tolist()))
+        else:
+            little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+            data = little.tobytes()
+        described.append(
+            {"name": name, "dtype": dtype, "shape": list(array.shape), "bytes": memoryview(data).nbytes}
+        )
+        parts.append(data)
+    return described, parts
+
+
+def unpack(described: Any, body: bytearray) -> list[tuple[str, Any]]:
+    """Named arrays from their descriptions and the body of a frame, in that order.
+
+    Numeric arrays are views of ``body`` and may be written to.
+
+    Raises:
+        WireError: descriptions that do not fit the body, or are none.
+    """
+    import numpy as np
+
+    if not isinstance(described, list):
+        raise WireError("arrays without a description")
+    found: list[tuple[str, Any]] = []
+    offset = 0
+    for entry in described:
+        name, dtype, shape, size = _entry(entry)
+        if offset + size > len(body):
+            raise WireError("array '%s' is longer than the message" % name)
+        count = 1
+        for dimension in shape:
+            count *= dimension
+        if dtype == "string":
+            array = _strings(memoryview(body)[offset : offset + size], count, name).reshape(shape)
+        else:
+            kind = np.dtype(dtype)
+            if count * kind.itemsize != size:
+                raise WireError(
+                    "array '%s' has %d bytes and should have %d" % (name, size, count * kind.itemsize)
+                )
+            array = (
+                np.frombuffer(body, kind.newbyteorder("<"), count, offset).reshape(shape) if size else None
+            )
+            array = np.empty(shape, kind) if array is None else array.astype(kind, copy=False)
+        found.append((name, array))
+        offset += size
+    if offset != len(body):
+        raise WireError("the message has %d bytes that belong to no array" % (len(body) - offset))
+    return found
+
+
+def _entry(entry: Any) -> tuple[str, str, tuple[int, ...], int]:
+    if not isinstance(entry, dict):
+        raise WireError("an array without a description")
+    name, dtype, shape, size = (entry.get(key) for key in ("name", "dtype", "shape", "bytes"))
+    whole = isinstance(shape, list) and len(shape) <= _LARGEST_RANK and all(map(_is_size, shape))
+    if not (isinstance(name, str) and dtype in _DTYPES and whole and _is_size(size)):
+        raise WireError("an array with a wrong description: %.200r" % (entry,))
+    return name, str(dtype), tuple(shape or ()), int(size or 0)
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_BODY
+
+
+def _strings(data: memoryview, count: int, name: str) -> Any:
+    import numpy as np
+
+    if count * _LENGTH.size > len(data):
+        raise WireError("array '%s' has fewer strings than it says" % name)
+    items = np.empty(count, dtype=object)
+    offset = 0
+    for index in range(count):
+        if offset + _LENGTH.size > len(data):
+            raise WireError("array '%s' has fewer strings than it says" % name)
+        (length,) = _LENGTH.unpack_from(data, offset)
+        offset += _LENGTH.size
+        if offset + length > len(data):
+            raise WireError("array '%s' has a string that is longer than the message" % name)
+        items[index] = bytes(data[offset : offset + length])
+        offset += length
+    if offset != len(data):
+        raise WireError("array '%s' has more strings than it says" % name)
+    return items
+
+
+def _text(item: Any) -> bytes:
+    return item if isinstance(item, bytes) else str(item).encode()
+
+
+def _read(stream: Source, size: int) -> bytearray:
+    """``size`` bytes, fewer only at the end of the stream; memory grows with what really arrives."""
+    data = bytearray()
+    while len(data) < size:
+        part = stream.read(min(size - len(data), 1 << 22))
+        if not part:
+            break
+        data += part
+    return data

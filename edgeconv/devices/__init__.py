@@ -1,0 +1,1 @@
+"""Where a runtime runs: this machine, a side environment, an emulated board, a board over SSH."""
