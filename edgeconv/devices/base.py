@@ -77,7 +77,7 @@ class DeviceKind(Protocol):
     kind: str
 
     def devices(self) -> tuple[Device, ...]:
-        """Those of this kind that are there without being written down (this machine, boards that were made)."""
+        """Those that are there without being written down (this machine, boards that were made)."""
         ...
 
     def from_settings(self, name: str, settings: Mapping[str, Any], folder: Path) -> Device:

@@ -38,7 +38,7 @@ class Greeting:
 
 @dataclass(frozen=True, slots=True)
 class OpenModel:
-    """A model that an agent holds; its tensors as the runtime there describes them, under the file's names."""
+    """A model that an agent holds; its tensors as the runtime describes them, by the file's names."""
 
     number: int
     inputs: tuple[Mapping[str, Any], ...]
