@@ -80,7 +80,7 @@ class DeviceKind(Protocol):
         """Those that are there without being written down (this machine, boards that were made)."""
         ...
 
-    def from_settings(self, name: str, settings: Mapping[str, Any], folder: Path) -> Device:
+    def from_settings(self, name: str, settings: Mapping[str, Any], path: Path) -> Device:
         """A device from what the user's file of devices says of it.
 
         Raises:

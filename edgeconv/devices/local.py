@@ -55,9 +55,9 @@ class LocalKind:
         """This machine, always."""
         return (LocalDevice(),)
 
-    def from_settings(self, name: str, settings: Mapping[str, Any], folder: Path) -> Device:
+    def from_settings(self, name: str, settings: Mapping[str, Any], path: Path) -> Device:
         """There is only one."""
-        raise UsageError("this machine is always there as 'local'", where=str(folder))
+        raise UsageError("this machine is always there as 'local'", where=f"{path}, device '{name}'")
 
 
 DEVICE_KIND = LocalKind()
