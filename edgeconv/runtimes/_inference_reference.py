@@ -27,11 +27,11 @@ from edgeconv.runtimes._tensorflow import (
     GraphSession,
     as_array,
     as_conversion_error,
-    checked_feeds,
     shape_of,
     shape_text,
     tensor_name,
 )
+from edgeconv.runtimes.binding import checked_inputs
 from edgeconv.runtimes.formulas import FORMULAS
 from edgeconv.surgery.changes import Replaced, replaced_from_json
 from edgeconv.surgery.graph import Graph, full, short
@@ -149,7 +149,7 @@ class ReferenceSession(GraphSession):
         """See :meth:`edgeconv.runtimes.base.Session.infer`."""
         import tensorflow as tf
 
-        feeds = checked_feeds(inputs, self.inputs, self._path)
+        feeds = checked_inputs(inputs, self.inputs, self._path)
         if self._session is None:
             raise UsageError("this session is closed", where=self._path)
         known = {tensor_name(spec): feeds[spec.name] for spec in self._fed}

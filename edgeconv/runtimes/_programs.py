@@ -13,12 +13,12 @@ from edgeconv.runtimes._keras_state import about_state, stateful_layers, statele
 from edgeconv.runtimes._tensorflow import (
     as_array,
     as_conversion_error,
-    checked_feeds,
     dtype_name,
     session_config_of_layouts,
     shape_of,
 )
 from edgeconv.runtimes.base import Session
+from edgeconv.runtimes.binding import checked_inputs
 
 _SERVING_NAMES = ("serving_default", "serve", "serving", "predict", "infer", "__call__", "call")
 
@@ -242,7 +242,7 @@ class ProgramSession(Session):
 
         if self._function is None:
             raise UsageError("this session is closed", where=self._path)
-        feeds = checked_feeds(inputs, self.inputs, self._path)
+        feeds = checked_inputs(inputs, self.inputs, self._path)
         try:
             with _layouts_turned(self._turned):
                 values = self._function(*[tf.constant(feeds[spec.name]) for spec in self.inputs])

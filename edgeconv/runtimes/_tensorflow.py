@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Self
 
 from edgeconv.errors import ConversionError, EdgeconvError, UntrustedModelError, UsageError
 from edgeconv.formats.base import Contract, TensorSpec
 from edgeconv.runtimes.base import Session
+from edgeconv.runtimes.binding import checked_inputs
 
 UNTRUSTED_OPS = frozenset(
     {
@@ -54,43 +55,6 @@ def refuse_untrusted(nodes: Iterable[Any], path: str, options: Mapping[str, Any]
                 why="a model is data from elsewhere until you say that you trust it",
                 hint="add --trust if you know who made it, or cut that part off with --inputs TENSOR",
             )
-
-
-def checked_feeds(inputs: Mapping[str, Any], specs: Sequence[TensorSpec], path: str) -> dict[str, Any]:
-    """Arrays by logical name, checked against their specs.
-
-    TensorFlow ends the whole process where an array of the wrong rank meets a placeholder of unknown
-    rank, so nothing unchecked goes in.
-
-    Raises:
-        UsageError: an input is missing, unknown, or of the wrong rank, size or dtype.
-    """
-    import numpy
-
-    names = [spec.name for spec in specs]
-    unknown = [name for name in inputs if name not in names]
-    missing = [name for name in names if name not in inputs]
-    if unknown or missing:
-        raise UsageError(
-            f"the inputs are {', '.join(names) or 'none'}, not {', '.join(inputs) or 'none'}",
-            where=path,
-            hint=f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}",
-        )
-    feeds = {}
-    for spec in specs:
-        array = numpy.asarray(inputs[spec.name])
-        kind = "string" if array.dtype.kind in "OSU" else array.dtype.name
-        if kind != spec.dtype:
-            raise UsageError(f"input '{spec.name}' has dtype {kind}, not {spec.dtype}", where=path)
-        if spec.shape is not None and (
-            array.ndim != len(spec.shape)
-            or any(want not in (None, have) for want, have in zip(spec.shape, array.shape, strict=True))
-        ):
-            raise UsageError(
-                f"input '{spec.name}' has shape {list(array.shape)}, not {shape_text(spec.shape)}", where=path
-            )
-        feeds[spec.name] = array
-    return feeds
 
 
 def as_array(value: Any) -> Any:
@@ -214,7 +178,7 @@ class GraphSession(Session):
         """See :meth:`edgeconv.runtimes.base.Session.infer`."""
         import tensorflow as tf
 
-        feeds = checked_feeds(inputs, self.inputs, self._path)
+        feeds = checked_inputs(inputs, self.inputs, self._path)
         if self._session is None:
             raise UsageError("this session is closed", where=self._path)
         if self._run is None:

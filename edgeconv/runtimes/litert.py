@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from edgeconv.errors import ConversionError, EdgeconvError, InvalidModelError, UsageError
 from edgeconv.formats.base import Contract, Quantization, Shape, TensorSpec
 from edgeconv.runtimes.base import Arrays, Session
+from edgeconv.runtimes.binding import FileTensor, bind, checked_inputs
 
 _NODE = re.compile(r"Node number (\d+) \((.*?)\) failed to (prepare|invoke)")
 _NO_KERNEL = re.compile(r"Didn't find op for builtin opcode '(\w+)' version '(\d+)'")
@@ -73,10 +74,10 @@ class LiteRTSession(Session):
         import numpy as np
 
         interpreter = self._open()
-        given = {name: np.asarray(value) for name, value in inputs.items()}
-        self._check_names(given)
+        fixed = {bound.spec.name: bound.fixed for bound in self._bound_inputs}
         arrays = {
-            bound.spec.name: self._checked(bound, given[bound.spec.name]) for bound in self._bound_inputs
+            name: np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array
+            for name, array in checked_inputs(inputs, self.inputs, str(self._path), shapes=fixed).items()
         }
         try:
             if self._runner is not None:
@@ -194,45 +195,6 @@ class LiteRTSession(Session):
             self._open().allocate_tensors()
             self._allocated = True
 
-    def _check_names(self, given: Arrays) -> None:
-        wanted = {spec.name for spec in self.inputs}
-        if wanted != set(given):
-            missing, unknown = sorted(wanted - set(given)), sorted(set(given) - wanted)
-            raise UsageError(
-                "; ".join(
-                    f"{text}: {', '.join(names)}"
-                    for text, names in (("missing inputs", missing), ("unknown inputs", unknown))
-                    if names
-                ),
-                where=str(self._path),
-                hint=f"the inputs are {', '.join(sorted(wanted))}",
-            )
-
-    def _checked(self, bound: _Bound, array: Any) -> Any:
-        """``array`` if the interpreter can take it; it checks some of this itself, but not by name."""
-        import numpy as np
-
-        spec = bound.spec
-        is_string = array.dtype.kind in "SUO"
-        if (spec.dtype == "string") != is_string or (not is_string and array.dtype.name != spec.dtype):
-            raise UsageError(
-                f"input '{spec.name}' has the type {array.dtype.name} and must have {spec.dtype}",
-                where=str(self._path),
-                hint="the input is quantized: give stored values" if spec.quantization is not None else None,
-            )
-        fits = bound.fixed is None or (
-            len(bound.fixed) == array.ndim
-            and all(f is None or f == d for f, d in zip(bound.fixed, array.shape, strict=True))
-        )
-        if not fits:
-            raise UsageError(
-                f"input '{spec.name}' has the shape {array.shape} and must have {bound.fixed}",
-                where=str(self._path),
-            )
-        if is_string:
-            return np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array
-        return np.asarray(array, order="C")
-
 
 @dataclass(frozen=True, slots=True)
 class LiteRT:
@@ -293,8 +255,6 @@ def _interpreter(path: Path, threads: int, options: Mapping[str, Any]) -> Any:
 
 def _bind(interpreter: Any, path: Path, contract: Contract | None, signature: str | None) -> LiteRTSession:
     """Tie the names of the contract to tensors of the file."""
-    inputs = {d["name"]: d for d in interpreter.get_input_details()}
-    outputs = {d["name"]: d for d in interpreter.get_output_details()}
     positions = (interpreter.get_input_details(), interpreter.get_output_details())
     signatures = list(interpreter.get_signature_list())
     runner = None
@@ -314,14 +274,12 @@ def _bind(interpreter: Any, path: Path, contract: Contract | None, signature: st
     else:
         keyed = ({}, {})
     if runner is not None:
-        inputs = {d["name"]: d for d in keyed[0].values()}
-        outputs = {d["name"]: d for d in keyed[1].values()}
         positions = (list(keyed[0].values()), list(keyed[1].values()))
-    bound = []
-    sides = (("input", inputs), ("output", outputs))
-    for side, (role, by_tensor) in enumerate(sides):
-        specs = (contract.inputs, contract.outputs)[side] if contract is not None else None
-        bound.append(_bind_side(role, specs, keyed[side], by_tensor, positions[side], path))
+    wanted = (contract.inputs, contract.outputs) if contract is not None else (None, None)
+    bound = [
+        _bind_side(role, specs, keys, details, path)
+        for role, specs, keys, details in zip(("input", "output"), wanted, keyed, positions, strict=True)
+    ]
     return LiteRTSession(interpreter, path, bound[0], bound[1], runner)
 
 
@@ -341,52 +299,29 @@ def _bind_side(
     role: str,
     specs: tuple[TensorSpec, ...] | None,
     keyed: Mapping[str, Mapping[str, Any]],
-    by_tensor: Mapping[str, Mapping[str, Any]],
     positions: list[Mapping[str, Any]],
     path: Path,
 ) -> list[_Bound]:
-    names = {(d["index"], d["name"]): key for key, d in keyed.items()}
-    if specs is None:
-        if keyed:
-            specs = tuple(TensorSpec(key, "", None, tensor=d["name"]) for key, d in keyed.items())
-        else:
-            specs = tuple(TensorSpec(d["name"], "", None) for d in positions)
-    bound = []
-    for spec in specs:
-        detail = _find(spec, keyed, by_tensor)
-        if detail is None and len(specs) == len(positions) == 1:
-            detail = positions[0]  # there is nothing else that it could be
-        if detail is None:
-            raise UsageError(
-                f"the file has no {role} '{spec.name}' (tensor '{spec.inner_name}')",
-                where=str(path),
-                why=f"its {role}s are {', '.join([*keyed] or [*by_tensor])}",
-            )
-        bound.append(_bound(spec, detail, names.get((detail["index"], detail["name"]), detail["name"])))
-    return bound
+    in_signature = {(d["index"], d["name"]) for d in keyed.values()}
+    tensors = [_tensor(detail, key) for key, detail in keyed.items()]
+    tensors += [_tensor(d, None) for d in positions if (d["index"], d["name"]) not in in_signature]
+    details = {(d["index"], d["name"]): d for d in (*positions, *keyed.values())}
+    return [
+        _Bound(
+            spec=binding.spec,
+            index=binding.tensor.index,
+            key=binding.key,
+            sizes=tuple(int(size) for size in details[(binding.tensor.index, binding.tensor.name)]["shape"]),
+            fixed=binding.fixed,
+        )
+        for binding in bind(role, specs, tensors, str(path))
+    ]
 
 
-def _find(
-    spec: TensorSpec, keyed: Mapping[str, Mapping[str, Any]], by_tensor: Mapping[str, Mapping[str, Any]]
-) -> Mapping[str, Any] | None:
-    if spec.name in keyed and (spec.tensor is None or keyed[spec.name]["name"] == spec.tensor):
-        return keyed[spec.name]
-    for name in (spec.tensor, spec.name):
-        if name is not None:
-            for known in (by_tensor, keyed):
-                for variant in (name, name.removesuffix(":0"), f"{name}:0"):
-                    if variant in known:
-                        return known[variant]
-    return None
-
-
-def _bound(spec: TensorSpec, detail: Mapping[str, Any], key: str) -> _Bound:
-    """``spec`` with dtype, quantization and tensor name as they are in the file."""
+def _tensor(detail: Mapping[str, Any], key: str | None) -> FileTensor:
     import numpy as np
 
-    sizes = tuple(int(size) for size in detail["shape"])
     stated = tuple(int(size) for size in detail["shape_signature"])
-    fixed: Shape | None = tuple(None if size < 0 else size for size in (stated or sizes))
     dtype = np.dtype(detail["dtype"])
     parameters = detail["quantization_parameters"]
     quantization = None
@@ -397,22 +332,14 @@ def _bound(spec: TensorSpec, detail: Mapping[str, Any], key: str) -> _Bound:
             zero_point=tuple(int(value) for value in parameters["zero_points"]),
             axis=int(parameters["quantized_dimension"]) if len(scale) > 1 else None,
         )
-    if not sizes and spec.shape is None:
-        fixed_for_calls: Shape | None = None  # the interpreter says () for scalars and unknown ranks alike
-    else:
-        fixed_for_calls = fixed
-    return _Bound(
-        spec=replace(
-            spec,
-            dtype="string" if dtype.kind in "SUO" else dtype.name,
-            shape=spec.shape if spec.shape is not None else fixed,
-            tensor=detail["name"] if detail["name"] != spec.name else None,
-            quantization=quantization,
-        ),
+    return FileTensor(
         index=int(detail["index"]),
+        name=str(detail["name"]),
+        dtype="string" if dtype.kind in "SUO" else dtype.name,
+        shape=tuple(None if size < 0 else int(size) for size in (stated or detail["shape"])),
         key=key,
-        sizes=sizes,
-        fixed=fixed_for_calls,
+        quantization=quantization,
+        rank_known=len(detail["shape"]) > 0,
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any, Self
 from edgeconv.errors import ConversionError, InvalidModelError, UnavailableError, UsageError
 from edgeconv.formats.base import Contract, TensorSpec
 from edgeconv.runtimes.base import Session
+from edgeconv.runtimes.binding import checked_inputs
 
 _LARGEST_IN_MEMORY = 1_900_000_000
 
@@ -48,9 +49,11 @@ class OnnxRuntimeSession(Session):
         """
         if self._session is None:
             raise UsageError("the session is closed", where=str(self._path))
-        feeds = _checked(inputs, self.inputs, self._path)
+        arrays = checked_inputs(inputs, self.inputs, str(self._path))
         feeds = {
-            spec.inner_name: feeds[spec.name] for spec in self.inputs if spec.inner_name in self._present
+            spec.inner_name: _as_taken(arrays[spec.name], spec, self._path)
+            for spec in self.inputs
+            if spec.inner_name in self._present
         }
         try:
             values = self._session.run(self._wanted, feeds)
@@ -216,59 +219,10 @@ def _dtype(text: str) -> str:
     return {"float": "float32", "double": "float64"}.get(name, name)
 
 
-def _checked(inputs: Mapping[str, Any], specs: Sequence[TensorSpec], path: Path) -> dict[str, Any]:
-    """The inputs as arrays in the order of ``specs``; UsageError before the runtime sees a wrong one."""
-    import numpy
-
-    names = [spec.name for spec in specs]
-    unknown = sorted(set(inputs) - set(names))
-    if unknown:
-        raise UsageError(
-            f"there is no input '{unknown[0]}'", where=str(path), hint=f"its inputs: {', '.join(names)}"
-        )
-    arrays: dict[str, Any] = {}
-    for spec in specs:
-        if spec.name not in inputs:
-            raise UsageError(
-                f"input '{spec.name}' is missing", where=str(path), hint="give an array for each input"
-            )
-        array = numpy.asarray(inputs[spec.name])
-        if spec.dtype == "string":
-            array = _strings(array, spec, path)
-        elif array.dtype.name != spec.dtype:
-            raise UsageError(
-                f"input '{spec.name}' is {array.dtype.name}, the model takes {spec.dtype}",
-                where=str(path),
-                hint=f"convert it: array.astype('{spec.dtype}')",
-            )
-        if spec.shape is not None and (
-            array.ndim != len(spec.shape)
-            or any(
-                want is not None and want != have for want, have in zip(spec.shape, array.shape, strict=True)
-            )
-        ):
-            wanted = ", ".join("?" if size is None else str(size) for size in spec.shape or ())
-            raise UsageError(
-                f"input '{spec.name}' has shape {list(array.shape)}, the model takes [{wanted}]",
-                where=str(path),
-                hint="reshape the array, or convert the model for this shape with --shape",
-            )
-        arrays[spec.name] = numpy.ascontiguousarray(array).reshape(array.shape)
-    return arrays
-
-
-def _fits(have: tuple[int, ...], want: tuple[int | None, ...] | None) -> bool:
-    if want is None:
-        return True
-    return len(have) == len(want) and all(w in (None, h) for h, w in zip(have, want, strict=True))
-
-
-def _strings(array: Any, spec: TensorSpec, path: Path) -> Any:
-    """Text as ONNX Runtime wants it, an object array of str; bytes have to be UTF-8."""
-    if array.dtype.kind not in "OSU":
-        raise UsageError(
-            f"input '{spec.name}' is {array.dtype.name}, the model takes strings", where=str(path)
-        )
+def _as_taken(array: Any, spec: TensorSpec, path: Path) -> Any:
+    """Text as ONNX Runtime wants it, an object array of str; bytes have to be UTF-8. Others as they are."""
+    if spec.dtype != "string":
+        return array
     import numpy
 
     result = numpy.empty(array.shape, dtype=object)

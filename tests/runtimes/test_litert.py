@@ -172,12 +172,12 @@ class TestShapesAndTypes:
     @pytest.mark.parametrize(
         ("inputs", "said"),
         [
-            ({"x": np.ones((2, 3))}, "float64 and must have float32"),
-            ({"x": np.ones((3, 3), np.float32)}, r"shape \(3, 3\) and must have \(2, 3\)"),
+            ({"x": np.ones((2, 3))}, "is float64, the model takes float32"),
+            ({"x": np.ones((3, 3), np.float32)}, r"has shape \[3, 3\], the model takes \[2, 3\]"),
             ({"x": np.ones((1, 2, 3), np.float32)}, "shape"),
             ({}, "missing inputs: x"),
             ({"x": np.ones((2, 3), np.float32), "z": np.ones(1)}, "unknown inputs: z"),
-            ({"x": np.array([["a"] * 3] * 2)}, "must have float32"),
+            ({"x": np.array([["a"] * 3] * 2)}, "is string, the model takes float32"),
         ],
     )
     def test_what_does_not_fit_is_refused_by_name(self, files, inputs, said) -> None:

@@ -90,8 +90,8 @@ def test_infers_what_the_model_infers(models: tuple[Any, dict[str, Path]], form:
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({}, "missing: x"),
-        ({"x": np.zeros((1, 3), "float32"), "z": np.zeros(1)}, "unknown: z"),
+        ({}, "missing inputs: x"),
+        ({"x": np.zeros((1, 3), "float32"), "z": np.zeros(1)}, "unknown inputs: z"),
         ({"x": np.zeros((1, 3))}, "float64"),
         ({"x": np.zeros(3, "float32")}, "shape"),
         ({"x": np.zeros((1, 4), "float32")}, "shape"),
