@@ -27,6 +27,7 @@ lint: $(READY)
 
 schema: $(READY)
 	$(BIN)/python -m edgeconv.execution.manifest > docs/manifest.schema.json
+	$(BIN)/python -m edgeconv.targets.schema > docs/target.schema.json
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
