@@ -2,9 +2,9 @@
 
 A frame is ``b"ECV1"``, the length of its header (4 bytes) and of its body (8 bytes), big-endian, then
 both. The header is one JSON object, the body raw bytes. Arrays lie in the body one behind another, as the
-header's list ``arrays`` describes them: name, dtype, shape and length in bytes. Numbers are little-endian and in C order;
-strings (dtype ``string``) are each a length of 4 bytes and that many bytes. Nothing that is read is ever
-executed or unpickled, and every length is bounded before memory is taken for it.
+header's list ``arrays`` describes them: name, dtype, shape and length in bytes. Numbers are little-endian
+and in C order; strings (dtype ``string``) are each a length of 4 bytes and that many bytes. Nothing that is
+read is ever executed or unpickled, and every length is bounded before memory is taken for it.
 """
 
 from __future__ import annotations

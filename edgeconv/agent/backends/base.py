@@ -5,13 +5,25 @@ Names, shapes and dtypes are the file's own: which logical name a tensor has is 
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, NoReturn
+
+from ..errors import AgentError
 
 Tensor = Dict[str, Any]
-"""``name``, ``dtype`` (numpy's, or ``string``), ``shape`` (``None`` for what is open), and what a runtime
-adds (``scales``, ``zero_points``, ``axis`` of a quantized tensor; ``key`` in a signature)."""
+"""``name``, ``dtype`` (numpy's, or ``string``), ``shape`` (``None`` for what is open, ``None`` as a whole
+where the rank is not known), and what a runtime adds (``scales``, ``zero_points``, ``axis`` of a quantized
+tensor; ``key`` in a signature; ``tensor``, where the name had to be made unique)."""
+
+Placement = Dict[str, Any]
+"""``asked`` (accelerator), ``ran`` (accelerator to number of ops), ``share_of_ops`` (of those that ran where
+it was asked, 0 to 1), ``share_of_time`` (the same of time, ``None`` where the runtime cannot tell) and
+``elsewhere`` (kinds of the ops that ran elsewhere)."""
+
+ACCELERATORS = ("cpu", "xnnpack", "cuda", "tensorrt", "edgetpu", "gpu")
+"""The words of the option ``accelerator``; anything else is the name of a library."""
 
 
 class Model:
@@ -19,6 +31,8 @@ class Model:
 
     inputs: list[Tensor]
     outputs: list[Tensor]
+    signature: str | None = None
+    """The signature that is run, where the file has any."""
 
     def infer(self, arrays: list[Any]) -> list[Any]:
         """Run one inference: arrays in the order of ``inputs`` to arrays in the order of ``outputs``.
@@ -32,12 +46,18 @@ class Model:
         """Put the inputs where the runtime wants them and return what runs one inference on them.
 
         What is returned is all that a measurement times: no copy of an input or output that the runtime does
-        not need is made in it, and it may be called any number of times.
+        not need is made in it, and it may be called any number of times. It is good until the next call of
+        ``prepare`` or ``infer``.
         """
         raise NotImplementedError
 
-    def placement(self) -> dict[str, Any] | None:
-        """Where the ops ran: ``asked`` (accelerator), ``ran`` (name to ops); ``None`` if not known."""
+    def placement(self, arrays: list[Any] | None = None) -> Placement | None:
+        """Where the ops ran; ``None`` if that is not known without more.
+
+        Args:
+            arrays: inputs, in their order; with them a runtime that can only tell by running does so, which
+                may load the model a second time.
+        """
         return None
 
     def close(self) -> None:
@@ -56,6 +76,13 @@ class Backend:
         """Version that is installed here, ``None`` where the runtime is not; imports nothing heavy."""
         raise NotImplementedError
 
+    def load_library(self) -> None:
+        """Import the runtime, so that the time to load a model is that of the model.
+
+        Raises:
+            AgentError: it does not import (``unavailable``).
+        """
+
     def open(self, path: str, fmt: str, options: dict[str, Any]) -> Model:
         """Load a model.
 
@@ -70,14 +97,16 @@ class Backend:
         raise NotImplementedError
 
 
+@functools.lru_cache(maxsize=None)
 def backends() -> dict[str, Backend]:
     """All back ends by name, whether their runtime is installed or not."""
     package = importlib.import_module(__package__ or "")
-    found = {}
+    found: dict[str, Backend] = {}
     for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda i: i.name):
         part = getattr(importlib.import_module("." + info.name, __package__), "BACKEND", None)
-        if part is not None:
-            found[part.name] = part
+        for backend in part if isinstance(part, tuple) else (part,):
+            if backend is not None:
+                found[backend.name] = backend
     return found
 
 
@@ -91,3 +120,105 @@ def installed_version(*distributions: str) -> str | None:
         except metadata.PackageNotFoundError:
             continue
     return None
+
+
+def threads_of(options: dict[str, Any]) -> int:
+    """The option ``threads``, 1 where it is not given.
+
+    Raises:
+        AgentError: it is no number from 1 to 1024.
+    """
+    threads = options.get("threads", 1)
+    if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= 1024:
+        raise AgentError("usage", "threads is a number from 1 on, not %.40r" % (threads,))
+    return threads
+
+
+def no_accelerator(runtime: str, asked: str, known: str) -> NoReturn:
+    """Refuse an accelerator that a runtime does not have."""
+    raise AgentError("usage", "%s has no accelerator '%.80s'" % (runtime, asked), "it has %s" % known)
+
+
+def fitting(tensor: Tensor, value: Any) -> Any:
+    """``value`` as a contiguous array if ``tensor`` can take it: rank, dimensions and dtype are checked.
+
+    Native code checks some of this too; some of it ends the process instead.
+
+    Raises:
+        AgentError: it does not fit (``usage``).
+    """
+    import numpy as np
+
+    array = np.asarray(value)
+    is_string = array.dtype.kind in "SUO"
+    if (tensor["dtype"] == "string") != is_string or (not is_string and array.dtype.name != tensor["dtype"]):
+        got = "string" if is_string else array.dtype.name
+        raise AgentError(
+            "usage", "input '%s' has the type %s and must have %s" % (tensor["name"], got, tensor["dtype"])
+        )
+    shape = tensor["shape"]
+    if shape is not None and (
+        len(shape) != array.ndim or any(want not in (None, have) for want, have in zip(shape, array.shape))
+    ):
+        wanted = ", ".join("?" if size is None else str(size) for size in shape)
+        raise AgentError(
+            "usage",
+            "input '%s' has the shape %s and must have [%s]" % (tensor["name"], list(array.shape), wanted),
+        )
+    return np.asarray(array, order="C")
+
+
+def known_options(backend: Backend, options: dict[str, Any]) -> dict[str, Any]:
+    """``options`` if the back end knows them all.
+
+    Raises:
+        AgentError: it does not know one (``usage``).
+    """
+    known = ("threads", "accelerator", *backend.options)
+    for name in options:
+        if name not in known:
+            raise AgentError(
+                "usage",
+                "%s has no option '%.80s'" % (backend.name, name),
+                "it has %s" % ", ".join(known),
+            )
+    return options
+
+
+_NO_MEMORY = ("bad_alloc", "bad allocation", "allocate memory", "out of memory", "OutOfMemory")
+
+
+def is_of_memory(text: str) -> bool:
+    """Whether a runtime's message says that there was not enough memory."""
+    return any(sign in text for sign in _NO_MEMORY)
+
+
+def shares(asked: str, ran: dict[str, int], elsewhere: list[str], time: float | None = None) -> Placement:
+    """A placement from the numbers of ops by accelerator."""
+    total = sum(ran.values())
+    return {
+        "asked": asked,
+        "ran": ran,
+        "share_of_ops": ran.get(asked, 0) / total if total else 1.0,
+        "share_of_time": time,
+        "elsewhere": sorted(set(elsewhere)),
+    }
+
+
+def not_importable(runtime: str, error: BaseException) -> AgentError:
+    """Why the package does not import; numpy 2 beside a package built for numpy 1 is the usual cause."""
+    numpy = installed_version("numpy")
+    if numpy is None:
+        return AgentError(
+            "unavailable", "%s needs numpy, which is not installed" % runtime, "pip install numpy"
+        )
+    text = "%s: %s" % (type(error).__name__, error)
+    if int(numpy.split(".")[0]) >= 2 and (
+        "_ARRAY_API" in text or "numpy" in text or isinstance(error, SystemError)
+    ):
+        return AgentError(
+            "unavailable",
+            "%s was built for numpy 1 and does not import beside numpy %s" % (runtime, numpy),
+            "pip install 'numpy<2'",
+        )
+    return AgentError("unavailable", "%s does not import (%.300s)" % (runtime, text))
