@@ -46,7 +46,7 @@ class OrtFormat:
         Raises:
             InvalidModelError: truncated, corrupt, or of a newer version of the format.
         """
-        model = _load(path)
+        model = load_ort(path)
         findings = _findings(model)
         macs: int | None = None
         try:
@@ -79,7 +79,7 @@ class OrtFormat:
         Raises:
             InvalidModelError: a node reads a tensor that is no input, no constant and no node's output.
         """
-        graph = _load(path).graph
+        graph = load_ort(path).graph
         there = {"", *graph.inputs, *graph.constants}
         there.update(output for node in graph.nodes for output in node.outputs)
         for node in graph.nodes:
@@ -92,7 +92,12 @@ class OrtFormat:
                     )
 
 
-def _load(path: Path) -> OrtModel:
+def load_ort(path: Path) -> OrtModel:
+    """The tables of an ORT file.
+
+    Raises:
+        InvalidModelError: truncated, corrupt, or of a newer version of the format.
+    """
     where = str(path)
     try:
         data = Buffer(map_file(path))
