@@ -34,6 +34,7 @@ def judge(
     tolerance: Tolerance,
     *,
     mapping: Mapping[str, str] | None = None,
+    steps: Mapping[str, float] | None = None,
 ) -> Verdict:
     """Judge a candidate by its reference on the same probes.
 
@@ -44,6 +45,7 @@ def judge(
         candidate_contract: of the candidate's.
         tolerance: the bounds.
         mapping: reference output to candidate output as the user said; the rest is found.
+        steps: of real outputs that the candidate computes in integers, by its names; they decide nothing.
 
     Returns:
         The verdict. A probe that the reference refused is left out; one that only the candidate refused
@@ -101,7 +103,9 @@ def judge(
         for pair in pairs.pairs
         if all(pair.reference in v for v in values_one) and all(pair.candidate in v for v in values_two)
     }
-    verdicts = _verdicts(reference_contract, candidate_contract, pairs, collected, unstable, tolerance)
+    verdicts = _verdicts(
+        reference_contract, candidate_contract, pairs, collected, unstable, tolerance, steps or {}
+    )
     notes += _order_notes(reference_contract, pairs, candidate_contract)
     notes += [
         f"'{pair.reference}' is '{pair.candidate}' in the candidate, found by {pair.how}"
@@ -129,6 +133,7 @@ def _verdicts(
     collected: Mapping[str, OutputValues],
     unstable: tuple[set[str], set[str]],
     tolerance: Tolerance,
+    steps: Mapping[str, float],
 ) -> list[OutputVerdict]:
     verdicts: list[OutputVerdict] = []
     names = pairs.names
@@ -146,6 +151,7 @@ def _verdicts(
             collected[spec.name],
             (spec.name in unstable[0], partner in unstable[1]),
             tolerance,
+            steps.get(partner),
         )
         verdicts.append(verdict)
     verdicts = _with_ties(verdicts, reference_contract, collected, candidate_contract, tolerance)

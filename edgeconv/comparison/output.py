@@ -11,6 +11,7 @@ import numpy as np
 
 from edgeconv.comparison import metrics
 from edgeconv.comparison.archive import Array, is_text
+from edgeconv.comparison.exactness import exactness
 from edgeconv.comparison.mapping import real_values
 from edgeconv.comparison.numbers import judge_numbers
 from edgeconv.comparison.tolerances import Tolerance
@@ -33,6 +34,7 @@ def judge_output(
     values: OutputValues,
     unstable: tuple[bool, bool],
     tolerance: Tolerance,
+    step: float | None = None,
 ) -> OutputVerdict:
     """Judge one output: shape, dtype, whether it is deterministic, NaN and infinity, then numbers.
 
@@ -42,6 +44,7 @@ def judge_output(
         values: what both gave.
         unstable: whether reference and candidate gave different values for one input.
         tolerance: the bounds.
+        step: between neighbouring values of a real output that the candidate computes in integers.
     """
     base = OutputVerdict(candidate_spec.name, reference_spec.name, "fail")
 
@@ -60,6 +63,9 @@ def judge_output(
                 f"not deterministic: the {side} gives different values for the same input "
                 "(a random op, or state kept between runs)"
             )
+    exact = exactness(values.reference, values.candidate, reference_spec, candidate_spec, step)
+    if exact is not None:
+        base = dataclasses.replace(base, **dataclasses.asdict(exact))
     one_real = [real_values(array, reference_spec) for array in values.reference]
     two_real = [real_values(array, candidate_spec) for array in values.candidate]
     base = _measured(base, values.labels, one_real, two_real)
@@ -72,8 +78,8 @@ def judge_output(
         one_real, two_real = _only_finite(one_real, two_real)
         if not any(array.size for array in one_real):
             return dataclasses.replace(base, reason=f"{note}; no finite value is left to compare")
-    step = max(candidate_spec.quantization.scale) if candidate_spec.quantization is not None else 0.0
-    judgement = judge_numbers(one_real, two_real, tolerance, step=step)
+    stored = candidate_spec.quantization
+    judgement = judge_numbers(one_real, two_real, tolerance, step=max(stored.scale) if stored else 0.0)
     if judgement.finding is not None:
         return dataclasses.replace(base, reason=judgement.finding.reason, channel=judgement.finding.channel)
     if tolerance.top1 is not None and base.top1 is not None and base.top1 < tolerance.top1:

@@ -24,6 +24,10 @@ class OutputVerdict:
             compared. The metrics below likewise; ``sqnr_db`` is also ``None`` where the two are equal.
         worst_index: where ``max_abs`` is, in the array of the probe ``worst_probe``.
         channel: first channel of the last axis that the reason speaks of.
+        differing: elements that are not the very same; ``None`` where the two do not store values alike.
+        elements: of how many.
+        step: between neighbouring values of a quantized output, in its unit.
+        most_steps: largest difference in such steps.
     """
 
     name: str
@@ -43,6 +47,10 @@ class OutputVerdict:
     worst_reference_value: float | str | None = None
     worst_candidate_value: float | str | None = None
     channel: int | None = None
+    differing: int | None = None
+    elements: int | None = None
+    step: float | None = None
+    most_steps: int | None = None
     other_metrics: Mapping[str, float | None] = field(default_factory=dict)
 
 

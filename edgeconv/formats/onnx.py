@@ -54,7 +54,8 @@ class OnnxFormat:
         Metadata keys: ``precision`` and ``quantization_style`` (see ``edgeconv.formats._onnx_precision``),
         ``ir_version``, ``opsets`` (domain to version, ``ai.onnx`` for the default), ``graph`` (its name),
         ``nodes`` (how many); where there are any ``functions``, ``input_ranges`` (real
-        range of float inputs that are quantized at once), ``external_data`` (names of files),
+        range of float inputs that are quantized at once), ``output_steps`` (of float outputs that are
+        whole numbers before), ``external_data`` (names of files),
         ``model_version``, ``domain``, ``description``, ``properties``.
 
         Raises:
@@ -169,6 +170,7 @@ def _metadata(
         "description": text_of(model.doc_string or model.graph.doc_string),
         "functions": sorted(f"{one.domain}::{one.name}" for one in model.functions),
         "input_ranges": _input_ranges(graph),
+        "output_steps": _output_steps(graph),
         "external_data": sorted({tensor.location for tensor in external_tensors(model)}),
         "properties": {text_of(entry.key): text_of(entry.value) for entry in model.metadata_props},
     }
@@ -195,6 +197,21 @@ def _input_ranges(graph: Graph) -> dict[str, list[float]]:
             if zero.dtype in STORED_RANGES:
                 ranges[name] = real_range(zero.dtype, found)
     return ranges
+
+
+def _output_steps(graph: Graph) -> dict[str, float]:
+    """Between neighbouring values of a float output that is made of whole numbers at last, by output name."""
+    steps: dict[str, float] = {}
+    makers = {output: node for node in graph.nodes for output in node.outputs}
+    for name in graph.outputs:
+        node = makers.get(name)
+        while node is not None and node.op in _KEEPS_VALUES and node.inputs:
+            node = makers.get(node.inputs[0])
+        if node is not None and node.op == "DequantizeLinear" and len(node.inputs) > 1:
+            scale = graph.constants.get(node.inputs[1])
+            if scale is not None and scale.scalar is not None:
+                steps[name] = float(scale.scalar)
+    return steps
 
 
 def _findings(model: Any, opsets: dict[str, int]) -> list[Finding]:

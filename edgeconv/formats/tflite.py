@@ -50,7 +50,8 @@ class TfliteFormat:
         Metadata keys: ``precision`` (see ``edgeconv.formats._tflite_precision``), ``op_versions`` (op to
         the versions used), ``subgraphs`` (how many), ``operators`` (how many); where the file says so
         ``description``, ``conversion``, ``input_ranges`` (real range of float inputs that are
-        quantized at once), ``min_runtime_version``, ``model`` (TFLite Metadata), ``labels``,
+        quantized at once), ``output_steps`` (of float outputs that are whole numbers before),
+        ``min_runtime_version``, ``model`` (TFLite Metadata), ``labels``,
         ``normalisation``, ``associated_files``, ``external_files``.
 
         Raises:
@@ -241,6 +242,7 @@ def _metadata(
         "associated_files": packed,
         "external_files": list(model.external_files),
         "input_ranges": _input_ranges(model),
+        "output_steps": _output_steps(model),
         "entries": sorted(model.metadata),
     }
     return {
@@ -269,6 +271,20 @@ def _input_ranges(model: TfliteModel) -> dict[str, list[float]]:
             if found is not None and len(found.scale) == 1 and stored.dtype in STORED_RANGES:
                 ranges[name] = real_range(stored.dtype, found)
     return ranges
+
+
+def _output_steps(model: TfliteModel) -> dict[str, float]:
+    """Between neighbouring values of a float output that is made of whole numbers at last, by output name."""
+    steps: dict[str, float] = {}
+    for signature in model.signatures:
+        subgraph = model.subgraphs[signature.subgraph]
+        for name, index in signature.outputs:
+            makers = [operator for operator in subgraph.operators if index in operator.outputs]
+            if len(makers) == 1 and makers[0].name == "DEQUANTIZE":
+                found = subgraph.tensors[makers[0].inputs[0]].quantization()
+                if found is not None and len(found.scale) == 1:
+                    steps[name] = found.scale[0]
+    return steps
 
 
 def _findings(model: TfliteModel, ops: Counter[str]) -> list[Finding]:
