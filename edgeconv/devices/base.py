@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from edgeconv.errors import UsageError
+from edgeconv.errors import EdgeconvError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,19 @@ class Start:
         variables: environment variables to add; ``None`` as a value removes one.
         where: what a person knows the place as (``environment 'tflite-runtime==2.14.0'``).
         greeting_seconds: how long it may take until the agent has said hello.
+        agent: the agent's bytes, for a place that may ask for them first (``_bootstrap.ASK``).
+        explain: makes an error of the exit code of ``command``, what it said, and whether the agent had begun
+            already; ``None`` where those are the agent's own.
+        reap: ends the agent of that process number there, and removes what it left, after it was lost.
     """
 
     command: tuple[str, ...]
     variables: Mapping[str, str | None] = field(default_factory=dict)
     where: str = ""
     greeting_seconds: float = 60.0
+    agent: bytes | None = None
+    explain: Callable[[int | None, str, bool], EdgeconvError | None] | None = None
+    reap: Callable[[int], None] | None = None
 
 
 @runtime_checkable

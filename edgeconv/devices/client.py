@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from edgeconv.agent import wire
+from edgeconv.devices._bootstrap import ASK
 from edgeconv.devices.base import Device, RuntimeChoice, Start
 from edgeconv.errors import ConversionError, DeviceError, EdgeconvError, UnavailableError, UsageError
 
@@ -63,6 +64,8 @@ class AgentClient:
         self._start = device.start(runtime)
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the client
         self._number = 0
+        self._pid: int | None = None
+        self._astray: int | None = None  # number of an agent that may still be there
         try:
             self._process = subprocess.Popen(
                 self._start.command,
@@ -79,7 +82,8 @@ class AgentClient:
             ) from error
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._requests, self._answers = self._process.stdin, _Reader(self._process.stdout.fileno())
+        self._requests = _Writer(self._process.stdin.fileno())
+        self._answers = _Reader(self._process.stdout.fileno())
         try:
             self.greeting = self._greeted()
         except BaseException:
@@ -90,6 +94,11 @@ class AgentClient:
     def where(self) -> str:
         """What errors call the place."""
         return self._start.where or f"device '{self.device.name}'"
+
+    @property
+    def bytes_sent(self) -> int:
+        """What went to the device so far, the agent itself and frames included."""
+        return self._requests.sent
 
     def ask(
         self,
@@ -118,8 +127,11 @@ class AgentClient:
         parts: list[bytes] = [] if body is None else [body]
         if arrays:
             header["arrays"], parts = wire.pack(arrays)
+        self._requests.silence = silence
         try:
-            wire.write_frame(_Writer(self._requests.fileno()), header, parts)
+            wire.write_frame(self._requests, header, parts)
+        except TimeoutError:
+            raise self._silent(silence) from None
         except OSError:
             raise self._lost() from None
         while True:
@@ -192,7 +204,7 @@ class AgentClient:
         self.ask("close", {"model": model.number})
 
     def close(self) -> None:
-        """End the agent and everything that it started."""
+        """End the agent and everything that it started; nothing of it stays on the device."""
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 with contextlib.suppress(OSError):
@@ -200,9 +212,13 @@ class AgentClient:
         try:
             self._process.wait(timeout=2.0)
         except subprocess.TimeoutExpired:
+            self._astray = self._pid
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+        if self._astray is not None and self._start.reap is not None:
+            self._start.reap(self._astray)
+        self._astray = None
         self._log.close()
 
     def __enter__(self) -> Self:
@@ -215,15 +231,20 @@ class AgentClient:
 
     def _greeted(self) -> Greeting:
         until = time.monotonic() + self._start.greeting_seconds
+        agent = self._start.agent
         try:
-            self._answers.skip_to(_GREETING, until)
+            marks = [_GREETING] if agent is None else [_GREETING, ASK]
+            if self._answers.skip_to(marks, until) == ASK and agent is not None:
+                self._requests.silence = self._start.greeting_seconds
+                self._requests.write(agent)
+                self._answers.skip_to([_GREETING], until)
         except TimeoutError:
             raise DeviceError(
                 f"no agent answered within {self._start.greeting_seconds:.0f} seconds",
                 where=self.where,
                 why=self._said() or None,
             ) from None
-        except (EOFError, wire.WireError):
+        except (OSError, EOFError, wire.WireError):
             raise self._lost() from None
         hello, _ = self._frame(self._start.greeting_seconds)
         if hello.get("edgeconv-agent") != wire.PROTOCOL:
@@ -231,7 +252,8 @@ class AgentClient:
                 f"the agent speaks protocol {hello.get('edgeconv-agent')}, and not {wire.PROTOCOL}",
                 where=self.where,
             )
-        return Greeting(tuple(hello["python"]), str(hello["machine"]), int(hello["pid"]))
+        self._pid = int(hello["pid"])
+        return Greeting(tuple(hello["python"]), str(hello["machine"]), self._pid)
 
     def _frame(self, silence: float) -> tuple[wire.Header, bytearray]:
         self._answers.until = time.monotonic() + silence
@@ -239,24 +261,33 @@ class AgentClient:
         try:
             frame = wire.read_frame(self._answers)
         except TimeoutError:
-            raise DeviceError(
-                f"the device said nothing for {silence:.0f} seconds",
-                where=self.where,
-                why=self._said() or None,
-                hint="see that it is on and reachable: edgeconv devices probe " + self.device.name,
-            ) from None
+            raise self._silent(silence) from None
         except (OSError, wire.WireError):
             raise self._lost() from None
         if frame is None:
             raise self._lost()
         return frame
 
-    def _lost(self) -> DeviceError:
+    def _silent(self, seconds: float) -> DeviceError:
+        self._astray = self._pid
+        return DeviceError(
+            f"the device said nothing for {seconds:.0f} seconds",
+            where=self.where,
+            why=self._said() or None,
+            hint=f"see that it is on and reachable: edgeconv devices probe {self.device.name}",
+        )
+
+    def _lost(self) -> EdgeconvError:
         """The agent has ended: as what, and what it said at last."""
+        self._astray = self._pid
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=2.0)
         code = self._process.returncode
         said = self._said()
+        if self._start.explain is not None:
+            error = self._start.explain(code, self._printed(), self._pid is not None)
+            if error is not None:
+                return error
         if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
             return DeviceError(
                 "the agent was killed, as the system does when memory runs out",
@@ -266,7 +297,8 @@ class AgentClient:
             )
         how = "went away"
         if code is not None:
-            how = f"ended with {code}" if code >= 0 else f"died of {_signal(-code)}"
+            number = -code if code < 0 else code - 128  # a shell in between says it the second way
+            how = f"ended with {code}" if number < 1 else f"died of {_signal(number)}"
         return DeviceError(
             f"the agent {how}",
             where=self.where,
@@ -297,11 +329,15 @@ class AgentClient:
                 if received == size or not data:
                     return
 
-    def _said(self) -> str:
-        """The last lines of what was printed there."""
+    def _printed(self) -> str:
+        """The end of what was printed there."""
         self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, self._log.tell() - _TAIL_BYTES))
-        lines = [line.strip() for line in self._log.read().decode(errors="replace").splitlines()]
+        return self._log.read().decode(errors="replace")
+
+    def _said(self) -> str:
+        """The last lines of what was printed there."""
+        lines = [line.strip() for line in self._printed().splitlines()]
         return " | ".join([line for line in lines if line][-4:])[:600]
 
 
@@ -324,22 +360,28 @@ class _Reader:
         del self._buffer[:size]
         return data
 
-    def skip_to(self, mark: bytes, until: float) -> None:
-        """Drop what comes before ``mark``: what a login prints before the agent has its pipes."""
+    def skip_to(self, marks: Sequence[bytes], until: float) -> bytes:
+        """Drop what comes before one of ``marks``: what a login prints before the agent has its pipes.
+
+        Returns the mark; a magic number stays to be read, any other is dropped too.
+        """
         self.until, self.silence = until, 0.0
+        keep = max(map(len, marks)) - 1
         skipped = 0
-        while mark not in self._buffer:
+        while True:
+            found = [(at, mark) for mark in marks if (at := self._buffer.find(mark)) >= 0]
+            if found:
+                at, mark = min(found)
+                del self._buffer[: at if mark == wire.MAGIC else at + len(mark)]
+                return mark
+            skipped += max(0, len(self._buffer) - keep)
+            del self._buffer[: max(0, len(self._buffer) - keep)]
+            if skipped > _MOST_CHATTER:
+                raise wire.WireError("too much was said before the agent began")
             data = self._next()
             if not data:
                 raise EOFError
             self._buffer += data
-            keep = len(mark) - 1
-            if mark not in self._buffer:
-                skipped += max(0, len(self._buffer) - keep)
-                del self._buffer[:-keep]
-            if skipped > _MOST_CHATTER:
-                raise wire.WireError("too much was said before the agent began")
-        del self._buffer[: self._buffer.index(mark)]
 
     def _next(self) -> bytes:
         if not self._poll.poll(max(0.0, self.until - time.monotonic()) * 1000):
@@ -351,15 +393,27 @@ class _Reader:
 
 
 class _Writer:
-    """Whole writes to a pipe."""
+    """Whole writes to a pipe that end when the other side takes nothing for too long."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        os.set_blocking(descriptor, False)
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+        self.silence = SILENCE_SECONDS
+        self.sent = 0
 
     def write(self, data: bytes) -> None:
         view = memoryview(data).cast("B")
         while view:
-            view = view[os.write(self._descriptor, view) :]
+            try:
+                written = os.write(self._descriptor, view)
+            except BlockingIOError:
+                if not self._poll.poll(self.silence * 1000):
+                    raise TimeoutError from None
+                continue
+            self.sent += written
+            view = view[written:]
 
     def flush(self) -> None:
         """Nothing is kept back."""
