@@ -14,7 +14,8 @@ class Heartbeat:
 
     def __init__(self, beat: Callable[[], None], lost: Callable[[], None]) -> None:
         self.busy = False
-        self._beat, self._lost = beat, lost
+        self.beat = beat
+        self._lost = lost
         self._changed = threading.Condition()
         self._quiet = False
         self._parked = False
@@ -22,7 +23,10 @@ class Heartbeat:
 
     @contextlib.contextmanager
     def quiet(self) -> Iterator[None]:
-        """No heartbeat within: the thread sleeps without a timeout, and takes no time from a measurement."""
+        """No heartbeat within: the thread sleeps without a timeout, and takes no time from a measurement.
+
+        Who measures calls :attr:`beat` about each second, between what is timed.
+        """
         with self._changed:
             self._quiet = True
             self._changed.notify_all()
@@ -46,6 +50,6 @@ class Heartbeat:
                     continue
             if self.busy:
                 try:
-                    self._beat()
+                    self.beat()
                 except (OSError, ValueError):
                     self._lost()

@@ -36,7 +36,7 @@ class Store:
         """Those of ``hashes`` that are not here."""
         return [sha for sha in hashes if not os.path.isfile(self._file(sha))]
 
-    def put(self, sha: str, size: int, offset: int, data: bytes) -> int:
+    def put(self, sha: str, size: int, offset: int, data: bytes | bytearray) -> int:
         """Take one part of a file, in order, and return how many bytes are here; the last part completes it.
 
         Raises:
@@ -56,6 +56,9 @@ class Store:
                 self._room_for(size)
             with open(path, "ab" if offset else "wb") as stream:
                 stream.write(data)
+                if have + len(data) == size:
+                    stream.flush()
+                    os.fsync(stream.fileno())  # a board may lose its power: what has the name is whole
         except OSError as error:
             self._arriving.pop(sha, None)
             with contextlib.suppress(OSError):
@@ -68,8 +71,11 @@ class Store:
             if _sha256(path) != sha:
                 os.remove(path)
                 raise AgentError("refused", "a file did not arrive as it was sent", "try it again")
-            os.makedirs(os.path.dirname(final), exist_ok=True)
-            os.replace(path, final)
+            try:
+                os.makedirs(os.path.dirname(final), exist_ok=True)
+                os.replace(path, final)
+            except OSError as error:
+                raise self._full(error) from error
         return have
 
     def lay_out(self, files: dict[str, str]) -> str:
@@ -78,23 +84,59 @@ class Store:
         Raises:
             AgentError: a name that leaves the folder, or a file that is not here (``usage``).
         """
-        folder = tempfile.mkdtemp(dir=self.session())
-        for name, sha in files.items():
-            target = os.path.normpath(os.path.join(folder, name))
-            if os.path.isabs(name) or not target.startswith(folder + os.sep):
-                raise AgentError("usage", "a file's name leaves its folder: %.200r" % name)
-            source = self._file(sha)
-            if not os.path.isfile(source):
-                raise AgentError("usage", "the file %s was not sent" % sha[:12])
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            try:
-                os.link(source, target)
-            except OSError:
-                try:
-                    shutil.copyfile(source, target)
-                except OSError as error:
-                    raise self._full(error) from error
+        try:
+            folder = tempfile.mkdtemp(dir=self.session())
+        except OSError as error:
+            raise self._full(error) from error
+        try:
+            for name, sha in files.items():
+                self._place(folder, name, self._file(sha))
+        except BaseException:
+            self.remove(folder)
+            raise
         return folder
+
+    def _place(self, folder: str, name: str, source: str) -> None:
+        target = os.path.normpath(os.path.join(folder, name))
+        if os.path.isabs(name) or "\0" in name or not target.startswith(folder + os.sep):
+            raise AgentError("usage", "a file's name leaves its folder: %.200r" % name)
+        if not os.path.isfile(source):
+            raise AgentError("usage", "the file %s was not sent" % os.path.basename(source)[:12])
+        try:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+        except OSError as error:
+            if isinstance(error, (FileExistsError, NotADirectoryError)):
+                raise AgentError("usage", "a file's name is that of a folder too: %.200r" % name) from error
+            raise self._full(error) from error
+        try:
+            os.link(source, target)
+        except FileExistsError as error:
+            raise AgentError("usage", "two files have the name %.200r" % name) from error
+        except OSError:
+            try:
+                shutil.copyfile(source, target)
+            except IsADirectoryError as error:
+                raise AgentError("usage", "a file's name is that of a folder too: %.200r" % name) from error
+            except OSError as error:
+                raise self._full(error) from error
+
+    def forget(self, hashes: list[str] | None) -> int:
+        """Remove these files, or all of them; returns how many bytes that freed."""
+        folder = os.path.join(self.root, "files")
+        if hashes is None:
+            hashes = (
+                [name for name in os.listdir(folder) if _HASH.fullmatch(name)]
+                if os.path.isdir(folder)
+                else []
+            )
+        freed = 0
+        for sha in hashes:
+            path = self._file(sha)
+            with contextlib.suppress(FileNotFoundError):
+                size = os.path.getsize(path)
+                os.remove(path)
+                freed += size
+        return freed
 
     def remove(self, folder: str) -> None:
         """Remove a folder of :meth:`lay_out`."""
@@ -147,7 +189,7 @@ class Store:
             raise OSError(errno.ENOSPC, "%d MB are needed and %d MB are free" % (size >> 20, free >> 20))
 
     def _full(self, error: OSError) -> AgentError:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return AgentError(
                 "space",
                 "the disk is full in %s (%s)" % (self.root, error.strerror),

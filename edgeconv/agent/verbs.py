@@ -6,14 +6,28 @@ import os
 import time
 from typing import Any, Callable, Dict, List, Tuple
 
-from . import wire
-from .backends.base import Model, backends
+from . import fields, wire
+from .backends.base import Model, backends, explained, in_order, known_options
 from .errors import AgentError
 from .heartbeat import Heartbeat
+from .memory import memory as memory_now
+from .memory import reset_peak
 from .store import Store
 
 Arrays = List[Tuple[str, Any]]
 Answer = Tuple[Dict[str, Any], Arrays]
+MOST_MODELS = 64
+
+
+class Opened:
+    """A model with what the session knows of it."""
+
+    def __init__(self, model: Model, folder: str) -> None:
+        self.model = model
+        self.folder = folder
+        self.first_ns: int | None = None
+        """Nanoseconds of its first inference, where that was one of ``measure``."""
+        self.has_run = False
 
 
 class Session:
@@ -22,34 +36,34 @@ class Session:
     def __init__(self, store: Store, heartbeat: Heartbeat) -> None:
         self.store = store
         self.heartbeat = heartbeat
-        self.models: dict[int, Model] = {}
-        self.folders: dict[int, str] = {}
+        self.models: dict[int, Opened] = {}
         self._next = 1
 
     def add(self, model: Model, folder: str) -> int:
         """Keep a model; returns the number that the other verbs name it by."""
         number = self._next
         self._next += 1
-        self.models[number] = model
-        if folder:
-            self.folders[number] = folder
+        self.models[number] = Opened(model, folder)
         return number
 
-    def model(self, header: wire.Header) -> Model:
-        """The model that a request names."""
-        model = self.models.get(header.get("model", 0))
-        if model is None:
-            raise AgentError("usage", "there is no open model %.40r" % (header.get("model"),))
-        return model
+    def opened(self, number: Any) -> Opened:
+        """The model of that number.
+
+        Raises:
+            AgentError: there is none (``usage``).
+        """
+        opened = self.models.get(number) if isinstance(number, int) else None
+        if opened is None:
+            raise AgentError("usage", "there is no open model %.40r" % (number,))
+        return opened
 
     def drop(self, number: int) -> None:
         """Close one model."""
-        model = self.models.pop(number, None)
-        if model is not None:
-            model.close()
-        folder = self.folders.pop(number, None)
-        if folder is not None:
-            self.store.remove(folder)
+        opened = self.models.pop(number, None)
+        if opened is not None:
+            opened.model.close()
+            if opened.folder:
+                self.store.remove(opened.folder)
 
     def close(self) -> None:
         """Close all that is open."""
@@ -60,13 +74,25 @@ class Session:
 
 def missing(session: Session, header: wire.Header, body: bytearray) -> Answer:
     """``files``: hashes. Gives ``missing``, those that are not on the device."""
-    return {"missing": session.store.missing([str(sha) for sha in header.get("files", [])])}, []
+    return {"missing": session.store.missing(fields.texts(header, "files"))}, []
 
 
 def put(session: Session, header: wire.Header, body: bytearray) -> Answer:
     """``sha256``, ``size``, ``offset`` and the bytes: one part of a file. Gives ``received``."""
-    sha, size, offset = str(header.get("sha256")), int(header.get("size", -1)), int(header.get("offset", -1))
-    return {"received": session.store.put(sha, size, offset, bytes(body))}, []
+    sha = fields.text(header, "sha256")
+    size, offset = fields.whole(header, "size"), fields.whole(header, "offset")
+    return {"received": session.store.put(sha, size, offset, body)}, []
+
+
+def forget(session: Session, header: wire.Header, body: bytearray) -> Answer:
+    """``files``: hashes to remove, all where it is not given. Gives ``freed``, bytes."""
+    files = fields.texts(header, "files") if "files" in header else None
+    return {"freed": session.store.forget(files)}, []
+
+
+def versions(session: Session, header: wire.Header, body: bytearray) -> Answer:
+    """Gives ``runtimes``: name to version, ``null`` where one is not installed."""
+    return {"runtimes": {name: backend.version() for name, backend in backends().items()}}, []
 
 
 def open_(session: Session, header: wire.Header, body: bytearray) -> Answer:
@@ -74,34 +100,39 @@ def open_(session: Session, header: wire.Header, body: bytearray) -> Answer:
 
     ``backend``, ``format``, ``options``; and either ``path``, on a device that shares the host's files, or
     ``files`` (relative name to hash) and ``main`` (which of them, empty for the folder). Gives ``model`` (its
-    number), ``inputs``, ``outputs``, ``seconds``, ``version`` and ``placement``.
+    number), ``inputs``, ``outputs``, ``signature``, ``seconds`` (of loading the model), ``import_seconds``
+    (of loading the runtime, 0 the second time), ``version`` and ``placement``.
     """
-    backend = backends().get(str(header.get("backend")))
+    backend = backends().get(fields.text(header, "backend"))
     if backend is None:
         raise AgentError("usage", "there is no runtime %.80r" % (header.get("backend"),))
     version = backend.version()
     if version is None:
         raise AgentError("unavailable", "%s is not installed for this Python" % backend.name)
-    folder = ""
-    if "files" in header:
-        folder = session.store.lay_out({str(k): str(v) for k, v in header["files"].items()})
-        path = os.path.join(folder, str(header.get("main") or ""))
-    else:
-        path = str(header.get("path"))
-        if not os.path.exists(path):
-            raise AgentError("usage", "no such file: %s" % path)
-    begun = time.perf_counter_ns()
+    if len(session.models) >= MOST_MODELS:
+        raise AgentError("usage", "%d models are open" % MOST_MODELS, "close one")
+    fmt, options = fields.text(header, "format"), known_options(backend, fields.mapping(header, "options"))
+    if fmt not in backend.formats:
+        raise AgentError(
+            "usage", "%s opens %s, not %.40s" % (backend.name, " and ".join(backend.formats), fmt)
+        )
+    folder, path = _file_of(session, header)
     try:
-        model = backend.open(path, str(header.get("format")), dict(header.get("options") or {}))
+        begun = time.perf_counter_ns()
+        backend.load_library()
+        imported = time.perf_counter_ns()
+        model = backend.open(path, fmt, options)
+        loaded = time.perf_counter_ns()
     except BaseException:
         session.store.remove(folder)
         raise
-    nanoseconds = time.perf_counter_ns() - begun
     return {
         "model": session.add(model, folder),
         "inputs": model.inputs,
         "outputs": model.outputs,
-        "seconds": nanoseconds / 1e9,
+        "signature": model.signature,
+        "seconds": (loaded - imported) / 1e9,
+        "import_seconds": (imported - begun) / 1e9,
         "version": version,
         "placement": model.placement(),
     }, []
@@ -109,25 +140,71 @@ def open_(session: Session, header: wire.Header, body: bytearray) -> Answer:
 
 def infer(session: Session, header: wire.Header, body: bytearray) -> Answer:
     """``model`` and one array for each of its inputs, by name. Gives its outputs."""
-    model = session.model(header)
-    given = dict(wire.unpack(header.get("arrays", []), body))
-    wanted = [tensor["name"] for tensor in model.inputs]
-    if sorted(given) != sorted(wanted):
-        raise AgentError("usage", "the inputs are %s" % ", ".join(wanted))
-    values = model.infer([given[name] for name in wanted])
-    return {}, [(tensor["name"], value) for tensor, value in zip(model.outputs, values)]
+    opened = session.opened(header.get("model"))
+    model = opened.model
+    values = in_order(model, wire.unpack(header.get("arrays", []), body))
+    opened.has_run = True
+    with explained(model):
+        found = model.infer(values)
+    return {}, [(tensor["name"], value) for tensor, value in zip(model.outputs, found)]
+
+
+def placement(session: Session, header: wire.Header, body: bytearray) -> Answer:
+    """``model``, and one array for each of its inputs or none. Gives ``placement``.
+
+    With inputs the runtime may run the model, even load it a second time, to find out; without, it says
+    ``null`` where it does not know.
+    """
+    model = session.opened(header.get("model")).model
+    arrays = wire.unpack(header.get("arrays", []), body)
+    with explained(model):
+        return {"placement": model.placement(in_order(model, arrays) if arrays else None)}, []
+
+
+def memory(session: Session, header: wire.Header, body: bytearray) -> Answer:
+    """``reset``: begin anew with the peak. Gives ``resident_bytes``, ``peak_bytes`` until then, ``reset``."""
+    found = memory_now()
+    return {**found, "reset": bool(header.get("reset")) and reset_peak()}, []
+
+
+def measure(session: Session, header: wire.Header, body: bytearray) -> Answer:
+    """Times of inferences; see :mod:`edgeconv.agent.measure` and ``docs/agent.md``."""
+    from . import measuring
+
+    return measuring.measure(session, header, body)
 
 
 def close(session: Session, header: wire.Header, body: bytearray) -> Answer:
     """``model``: give its memory back."""
-    session.drop(int(header.get("model", 0)))
+    session.opened(header.get("model"))
+    session.drop(fields.whole(header, "model"))
     return {}, []
 
 
 VERBS: dict[str, Callable[[Session, wire.Header, bytearray], Answer]] = {
     "missing": missing,
     "put": put,
+    "forget": forget,
+    "versions": versions,
     "open": open_,
     "infer": infer,
+    "placement": placement,
+    "measure": measure,
+    "memory": memory,
     "close": close,
 }
+
+
+def _file_of(session: Session, header: wire.Header) -> tuple[str, str]:
+    """The folder that was laid out for a model, empty where none was, and the path to open."""
+    if "files" not in header:
+        path = fields.text(header, "path")
+        if not os.path.exists(path):
+            raise AgentError("usage", "no such file: %s" % path)
+        return "", path
+    files = fields.mapping(header, "files")
+    main = fields.text(header, "main", "")
+    if main and main not in files:
+        raise AgentError("usage", "'main' is %.200r and none of the files" % main)
+    folder = session.store.lay_out({name: str(sha) for name, sha in files.items()})
+    return folder, os.path.join(folder, main) if main else folder

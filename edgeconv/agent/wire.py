@@ -10,7 +10,9 @@ read is ever executed or unpickled, and every length is bounded before memory is
 from __future__ import annotations
 
 import json
+import math
 import struct
+import sys
 from typing import Any, Dict, Protocol, Sequence, Tuple
 
 MAGIC = b"ECV1"
@@ -29,6 +31,18 @@ _DTYPES = frozenset(
     ]
 )  # fmt: skip
 _LARGEST_RANK = 32
+_SMALL = 1 << 16
+_LITTLE = sys.byteorder == "little"
+_names: dict[Any, str] = {}
+"""Names of numpy's dtypes as they were met: asking numpy each time costs microseconds."""
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError("%s is no JSON" % text)
+
+
+_decode = json.JSONDecoder(parse_constant=_no_number).decode
 
 Header = Dict[str, Any]
 Named = Sequence[Tuple[str, Any]]
@@ -52,24 +66,44 @@ class WireError(Exception):
     """The other side sent what is no frame of this protocol, or one that is too large."""
 
 
-def write_frame(stream: Sink, header: Header, body: Sequence[bytes] = ()) -> None:
-    """Send one frame; ``body`` is the parts that the body is made of.
+class NoMemoryError(Exception):
+    """A frame that was read to its end and thrown away, as there was no memory for its body."""
+
+    def __init__(self, header: Header) -> None:
+        super().__init__("no memory for the body of a frame")
+        self.header = header
+
+
+def frame(header: Header, body: Sequence[bytes] = ()) -> list[bytes]:
+    """What to write for one frame; ``body`` is the parts that the body is made of.
 
     Raises:
-        WireError: header or body is larger than the protocol allows.
-        OSError: the pipe is broken.
+        WireError: header or body is larger than the protocol allows, or the header is no JSON.
     """
-    text = json.dumps(header, separators=(",", ":")).encode()
-    size = sum(memoryview(part).nbytes for part in body)
+    try:
+        text = _encode(header).encode()
+    except ValueError as error:  # infinities, which JSON has not
+        raise WireError("a header that is no JSON") from error
+    size = 0
+    for part in body:
+        size += len(part)
     if len(text) > LARGEST_HEADER or size > LARGEST_BODY:
         raise WireError("a message of %d + %d bytes is larger than the protocol allows" % (len(text), size))
     head = _HEAD.pack(MAGIC, len(text), size) + text
-    if size <= 1 << 16:  # one call for what is small: a round trip is what counts there
-        stream.write(b"".join([head, *body]))
-    else:
-        stream.write(head)
-        for part in body:
-            stream.write(part)
+    if size <= _SMALL:  # one call for what is small: a round trip is what counts there
+        return [b"".join([head, *body])]
+    return [head, *body]
+
+
+def write_frame(stream: Sink, header: Header, body: Sequence[bytes] = ()) -> None:
+    """Send one frame; see :func:`frame`.
+
+    Raises:
+        WireError: it is none.
+        OSError: the pipe is broken.
+    """
+    for part in frame(header, body):
+        stream.write(part)
     stream.flush()
 
 
@@ -78,26 +112,36 @@ def read_frame(stream: Source) -> tuple[Header, bytearray] | None:
 
     Raises:
         WireError: no frame, too large, cut short, or a header that is no JSON object.
+        NoMemoryError: there is none for the body; the stream is at the next frame.
     """
     head = _read(stream, _HEAD.size)
     if not head:
         return None
     if len(head) < _HEAD.size:
         raise WireError("the stream ended within a frame")
-    magic, header_size, body_size = _HEAD.unpack(bytes(head))
+    magic, header_size, body_size = _HEAD.unpack(head)
     if magic != MAGIC:
         raise WireError("something else than a frame: %r" % bytes(head[:40]))
     if header_size > LARGEST_HEADER or body_size > LARGEST_BODY:
         raise WireError("a frame of %d + %d bytes" % (header_size, body_size))
-    text, body = _read(stream, header_size), _read(stream, body_size)
-    if len(text) < header_size or len(body) < body_size:
+    text = _read(stream, header_size)
+    if len(text) < header_size:
         raise WireError("the stream ended within a frame")
     try:
-        header = json.loads(text.decode())
+        header = _decode(text.decode())
     except (ValueError, RecursionError) as error:
         raise WireError("a header that is no JSON") from error
     if not isinstance(header, dict):
         raise WireError("a header that is no JSON object")
+    body = bytearray()
+    if body_size:
+        try:
+            body = _read(stream, body_size)
+        except _DroppedError as dropped:
+            _drop(stream, body_size - dropped.read)
+            raise NoMemoryError(header) from None
+        if len(body) < body_size:
+            raise WireError("the stream ended within a frame")
     return header, body
 
 
@@ -113,17 +157,20 @@ def pack(arrays: Named) -> tuple[list[Header], list[bytes]]:
     parts: list[bytes] = []
     for name, value in arrays:
         array = np.asarray(value)
-        dtype = "string" if array.dtype.kind in "SUO" else array.dtype.name
-        if dtype not in _DTYPES:
-            raise WireError("arrays of %s cannot be sent" % dtype)
+        kind = array.dtype
+        dtype = _names.get(kind)
+        if dtype is None:
+            dtype = "string" if kind.kind in "SUO" else kind.name
+            if dtype not in _DTYPES:
+                raise WireError("arrays of %s cannot be sent" % dtype)
+            _names[kind] = dtype
         if dtype == "string":
-            data = b"".join(_LENGTH.pack(len(item)) + item for item in map(_text, array.ravel().tolist()))
+            data = b"".join([_LENGTH.pack(len(item)) + item for item in map(_text, array.ravel().tolist())])
         else:
-            little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-            data = little.tobytes()
-        described.append(
-            {"name": name, "dtype": dtype, "shape": list(array.shape), "bytes": memoryview(data).nbytes}
-        )
+            if kind.byteorder == ">" or (kind.byteorder == "=" and not _LITTLE):
+                array = array.astype(kind.newbyteorder("<"))
+            data = array.tobytes()
+        described.append({"name": name, "dtype": dtype, "shape": list(array.shape), "bytes": len(data)})
         parts.append(data)
     return described, parts
 
@@ -136,8 +183,6 @@ def unpack(described: Any, body: bytearray) -> list[tuple[str, Any]]:
     Raises:
         WireError: descriptions that do not fit the body, or are none.
     """
-    import numpy as np
-
     if not isinstance(described, list):
         raise WireError("arrays without a description")
     found: list[tuple[str, Any]] = []
@@ -146,21 +191,14 @@ def unpack(described: Any, body: bytearray) -> list[tuple[str, Any]]:
         name, dtype, shape, size = _entry(entry)
         if offset + size > len(body):
             raise WireError("array '%s' is longer than the message" % name)
-        count = 1
-        for dimension in shape:
-            count *= dimension
-        if dtype == "string":
-            array = _strings(memoryview(body)[offset : offset + size], count, name).reshape(shape)
-        else:
-            kind = np.dtype(dtype)
-            if count * kind.itemsize != size:
-                raise WireError(
-                    "array '%s' has %d bytes and should have %d" % (name, size, count * kind.itemsize)
-                )
-            array = (
-                np.frombuffer(body, kind.newbyteorder("<"), count, offset).reshape(shape) if size else None
-            )
-            array = np.empty(shape, kind) if array is None else array.astype(kind, copy=False)
+        count = math.prod(shape)
+        try:
+            if dtype == "string":
+                array = _strings(memoryview(body)[offset : offset + size], count, name).reshape(shape)
+            else:
+                array = _numbers(body, dtype, shape, count, offset, size, name)
+        except ValueError as error:  # numpy's own bounds of shapes without elements
+            raise WireError("array '%s' has an impossible shape" % name) from error
         found.append((name, array))
         offset += size
     if offset != len(body):
@@ -168,12 +206,28 @@ def unpack(described: Any, body: bytearray) -> list[tuple[str, Any]]:
     return found
 
 
+def _numbers(
+    body: bytearray, dtype: str, shape: tuple[int, ...], count: int, offset: int, size: int, name: str
+) -> Any:
+    import numpy as np
+
+    kind = np.dtype(dtype)
+    if count * kind.itemsize != size:
+        raise WireError("array '%s' has %d bytes and should have %d" % (name, size, count * kind.itemsize))
+    if not size:
+        return np.empty(shape, kind)
+    if _LITTLE:
+        return np.frombuffer(body, kind, count, offset).reshape(shape)
+    return np.frombuffer(body, kind.newbyteorder("<"), count, offset).reshape(shape).astype(kind)
+
+
 def _entry(entry: Any) -> tuple[str, str, tuple[int, ...], int]:
     if not isinstance(entry, dict):
         raise WireError("an array without a description")
     name, dtype, shape, size = (entry.get(key) for key in ("name", "dtype", "shape", "bytes"))
     whole = isinstance(shape, list) and len(shape) <= _LARGEST_RANK and all(map(_is_size, shape))
-    if not (isinstance(name, str) and dtype in _DTYPES and whole and _is_size(size)):
+    known = isinstance(dtype, str) and dtype in _DTYPES
+    if not (isinstance(name, str) and known and whole and _is_size(size)):
         raise WireError("an array with a wrong description: %.200r" % (entry,))
     return name, str(dtype), tuple(shape or ()), int(size or 0)
 
@@ -207,12 +261,34 @@ def _text(item: Any) -> bytes:
     return item if isinstance(item, bytes) else str(item).encode()
 
 
+class _DroppedError(Exception):
+    """There was no memory after ``read`` bytes."""
+
+    def __init__(self, read: int) -> None:
+        super().__init__()
+        self.read = read
+
+
 def _read(stream: Source, size: int) -> bytearray:
     """``size`` bytes, fewer only at the end of the stream; memory grows with what really arrives."""
-    data = bytearray()
-    while len(data) < size:
-        part = stream.read(min(size - len(data), 1 << 22))
+    have = 0
+    try:
+        data = bytearray()
+        while have < size:
+            part = stream.read(min(size - have, CHUNK))
+            if not part:
+                break
+            have += len(part)
+            data += part
+        return data
+    except MemoryError:
+        data = bytearray()
+        raise _DroppedError(have) from None
+
+
+def _drop(stream: Source, size: int) -> None:
+    while size > 0:
+        part = stream.read(min(size, 1 << 16))
         if not part:
-            break
-        data += part
-    return data
+            raise WireError("the stream ended within a frame")
+        size -= len(part)

@@ -5,10 +5,13 @@ Names, shapes and dtypes are the file's own: which logical name a tensor has is 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import pkgutil
-from typing import Any, Callable, Dict, NoReturn
+import sys
+import traceback
+from typing import Any, Callable, Dict, Iterator, NoReturn
 
 from ..errors import AgentError
 
@@ -38,7 +41,8 @@ class Model:
         """Run one inference: arrays in the order of ``inputs`` to arrays in the order of ``outputs``.
 
         Raises:
-            AgentError: the runtime refused (``refused``), or an array does not fit (``usage``).
+            AgentError: an array does not fit (``usage``).
+            Exception: the runtime's own; :meth:`explain` says what it means.
         """
         raise NotImplementedError
 
@@ -50,6 +54,10 @@ class Model:
         ``prepare`` or ``infer``.
         """
         raise NotImplementedError
+
+    def explain(self, error: Exception) -> AgentError:
+        """An exception of ``infer``, or of what ``prepare`` gave, as an error that names the op."""
+        return AgentError("defect", "%s: %.500s" % (type(error).__name__, error))
 
     def placement(self, arrays: list[Any] | None = None) -> Placement | None:
         """Where the ops ran; ``None`` if that is not known without more.
@@ -166,6 +174,31 @@ def fitting(tensor: Tensor, value: Any) -> Any:
             "input '%s' has the shape %s and must have [%s]" % (tensor["name"], list(array.shape), wanted),
         )
     return np.asarray(array, order="C")
+
+
+@contextlib.contextmanager
+def explained(model: Model) -> Iterator[None]:
+    """What a runtime raises within becomes an error that names the op; its traceback goes to the log."""
+    try:
+        yield
+    except (AgentError, MemoryError, BrokenPipeError):
+        raise
+    except Exception as error:
+        traceback.print_exc(file=sys.stderr)
+        raise model.explain(error) from error
+
+
+def in_order(model: Model, arrays: list[tuple[str, Any]]) -> list[Any]:
+    """Named arrays in the order of the model's inputs.
+
+    Raises:
+        AgentError: one is missing, or is none of its inputs (``usage``).
+    """
+    given = dict(arrays)
+    wanted = [tensor["name"] for tensor in model.inputs]
+    if len(given) != len(arrays) or given.keys() != set(wanted):
+        raise AgentError("usage", "the inputs are %s" % ", ".join(wanted))
+    return [given[name] for name in wanted]
 
 
 def known_options(backend: Backend, options: dict[str, Any]) -> dict[str, Any]:

@@ -69,12 +69,10 @@ class OnnxModel(Model):
         self._names = [tensor["name"] for tensor in self.outputs]
 
     def infer(self, arrays: list[Any]) -> list[Any]:
-        try:
-            return list(self.prepare(arrays)())
-        except AgentError:
-            raise
-        except Exception as error:  # the library's own classes, which differ between releases
-            raise refusal(str(error), "the inference failed") from error
+        return list(self.prepare(arrays)())
+
+    def explain(self, error: Exception) -> AgentError:
+        return refusal(str(error), "the inference failed")
 
     def prepare(self, arrays: list[Any]) -> Callable[[], Any]:
         feeds = self._feeds(arrays)

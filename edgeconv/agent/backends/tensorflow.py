@@ -59,12 +59,10 @@ class TensorFlowModel(Model):
         self._feeds = [tensor for _, tensor in inputs]
 
     def infer(self, arrays: list[Any]) -> list[Any]:
-        try:
-            return [_as_array(value) for value in self.prepare(arrays)()]
-        except AgentError:
-            raise
-        except Exception as error:  # TensorFlow's own
-            raise _refusal(error, "TensorFlow cannot run the model") from error
+        return [_as_array(value) for value in self.prepare(arrays)()]
+
+    def explain(self, error: Exception) -> AgentError:
+        return _refusal(error, "TensorFlow cannot run the model")
 
     def prepare(self, arrays: list[Any]) -> Callable[[], Any]:
         import functools

@@ -74,12 +74,12 @@ class TfliteModel(Model):
                 raise
 
     def infer(self, arrays: list[Any]) -> list[Any]:
-        try:
-            self.prepare(arrays)()
-            return [self._output(detail) for detail in self._details[1]]
-        except (ValueError, RuntimeError) as error:
-            self._allocated = False
-            raise refusal(error, self._runtime) from error
+        self.prepare(arrays)()
+        return [self._output(detail) for detail in self._details[1]]
+
+    def explain(self, error: Exception) -> AgentError:
+        self._allocated = False
+        return refusal(error, self._runtime)
 
     def prepare(self, arrays: list[Any]) -> Callable[[], Any]:
         given = [_text(fitting(tensor, array)) for tensor, array in zip(self.inputs, arrays)]
