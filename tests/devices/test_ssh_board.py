@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("boards")]
 def test_a_login_lands_in_the_arm64_userland(ssh_board: over_ssh.SshBoard) -> None:
     ran = ssh_board.run("uname -m; id -un; pwd; cat /etc/hostname; head -3 /proc/cpuinfo")
     machine, user, home, name, *cpuinfo = ran.stdout.splitlines()
-    assert (machine, user, home, name) == ("aarch64", "pi", "/home/pi", "board")
+    assert (machine, user, home, name) == ("aarch64", over_ssh.USER, f"/home/{over_ssh.USER}", "board")
     assert "asimd" in cpuinfo[-1]
 
 
