@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 from edgeconv.parts import extract, freeze, split, thaw
 
 if TYPE_CHECKING:
+    from edgeconv.checking.target import TargetVerdict
     from edgeconv.execution.manifest import Manifest
     from edgeconv.formats.base import Description
     from edgeconv.recipe.compare import Comparison
     from edgeconv.runtimes.base import Session
 
-__all__ = ["compare", "convert", "extract", "freeze", "inspect", "load", "split", "thaw"]
+__all__ = ["check", "compare", "convert", "extract", "freeze", "inspect", "load", "split", "thaw"]
 
 __version__ = _version("edgeconv")
 
@@ -205,6 +206,29 @@ def compare(
             locate=locate,
         )
     )
+
+
+def check(model: AnyPath, target: str, *, runtime: str | None = None) -> TargetVerdict:
+    """Say whether an artifact runs on a kind of device, before it is shipped there.
+
+    Args:
+        model: the artifact.
+        target: ``rpi4``, or ``rpi4@bullseye`` for another release than the default one.
+        runtime: only this one, ``NAME`` or ``NAME==VERSION``, also one that the target does not name.
+
+    Returns:
+        The verdict (``runs``, ``refused``, ``unknown``), and the problems of each runtime there.
+
+    Raises:
+        edgeconv.errors.UsageError: no such file, target or runtime.
+        edgeconv.errors.InvalidModelError: the file is truncated or corrupt.
+
+    >>> edgeconv.check(digits / "out" / "digits.fp32.tflite", "rpi4").verdict
+    'runs'
+    """
+    from edgeconv.checking.target import check as run
+
+    return run(Path(model), target, runtime=runtime)
 
 
 def load(model: AnyPath, *, threads: int = 1, **options: Any) -> Session:

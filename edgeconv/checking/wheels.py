@@ -68,6 +68,18 @@ def offered(distribution: str, machine: str, python: str) -> tuple[str, ...]:
     return tuple(sorted(versions, key=numbers_of))
 
 
+def distributions() -> tuple[str, ...]:
+    """The runtimes that wheels were read of."""
+    return tuple(sorted(_data()["offered"]))
+
+
+def offered_anywhere(distribution: str) -> tuple[str, ...]:
+    """Versions that there are wheels of, for any architecture and Python, oldest first."""
+    places = _data()["offered"].get(distribution, {}).values()
+    found = {version for pythons in places for versions in pythons.values() for version in versions}
+    return tuple(sorted(found, key=numbers_of))
+
+
 def pythons_known() -> tuple[str, ...]:
     """The Pythons that were asked for when the data was made, oldest first."""
     return tuple(_data()["pythons"])
@@ -102,12 +114,23 @@ def _asks(wheel: Wheel) -> tuple[str | None, ...]:
 
 
 def newest_that_fits(
-    distribution: str, machine: str, python: str, *, glibc: str, glibcxx: str | None
+    distribution: str,
+    machine: str,
+    python: str,
+    *,
+    glibc: str,
+    glibcxx: str | None,
+    cxxabi: str | None = None,
 ) -> str | None:
     """The newest version whose wheel installs and loads there; ``None`` if none does."""
     for version in reversed(offered(distribution, machine, python)):
         wheel = find_wheel(distribution, version, machine)
-        if wheel is not None and fits(wheel.lowest_glibc, glibc) and fits(wheel.glibcxx, glibcxx):
+        if (
+            wheel is not None
+            and fits(wheel.lowest_glibc, glibc)
+            and fits(wheel.glibcxx, glibcxx)
+            and (cxxabi is None or fits(wheel.cxxabi, cxxabi))
+        ):
             return version
     return None
 

@@ -21,6 +21,8 @@ _COMMANDS = {
     "layers": "List layers; freeze and unfreeze them.",
     "precompute": "Run a part of a model over a file of items, into .npy.",
     "compare": "Prove that two artifacts compute the same, output by output.",
+    "check": "Will an artifact run on a target: runtimes, ops, libc, memory.",
+    "targets": "Kinds of devices: list, show, add.",
     "environments": "Side environments for what cannot live beside edgeconv: list, create, show, remove.",
     "completion": "Print the shell completion script.",
 }

@@ -101,8 +101,12 @@ def _unknown(what: str, name: str, known: list[str], otherwise: str) -> UsageErr
     return UsageError(what, hint=f"did you mean '{near[0]}'? {otherwise}" if near else otherwise)
 
 
-def read_target(path: Path) -> Target:
+def read_target(path: Path, *, named: bool = True) -> Target:
     """Read one target's file.
+
+    Args:
+        path: the file.
+        named: whether it has to be named as its target is.
 
     Raises:
         UsageError: it cannot be read, is no YAML, or does not follow the schema; an unknown key is named
@@ -110,11 +114,18 @@ def read_target(path: Path) -> Target:
     """
     try:
         status = path.stat()
-        return _read(path, status.st_mtime_ns, status.st_size)
+        target = _read(path, status.st_mtime_ns, status.st_size)
     except OSError as error:
         raise UsageError(
             "cannot read this target", where=str(path), why=error.strerror, hint="check the path"
         ) from error
+    if named and target.name != path.stem:
+        raise UsageError(
+            f"the file is named '{path.stem}', its target '{target.name}'",
+            where=str(path),
+            hint=f"name the file {target.name}.yaml",
+        )
+    return target
 
 
 @lru_cache(maxsize=256)
@@ -141,16 +152,9 @@ def _read(path: Path, changed: int, size: int) -> Target:
             hint="use a newer edgeconv",
         )
     try:
-        target = Target.model_validate(data)
+        return Target.model_validate(data)
     except ValidationError as error:
         raise _refused(path, error) from error
-    if target.name != path.stem:
-        raise UsageError(
-            f"the file is named '{path.stem}', its target '{target.name}'",
-            where=str(path),
-            hint=f"name the file {target.name}.yaml",
-        )
-    return target
 
 
 def _refused(path: Path, error: ValidationError) -> UsageError:
@@ -193,3 +197,30 @@ def _models_in(kind: Any) -> list[type[BaseModel]]:
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return [kind]
     return [model for inner in get_args(kind) for model in _models_in(inner)]
+
+
+def add_target(file: Path, *, replace: bool = False) -> tuple[Target, Path]:
+    """Check a target's file and copy it into the user's own folder.
+
+    Returns:
+        The target and where it lies now.
+
+    Raises:
+        UsageError: the file is wrong, or there is one of that name in the folder already.
+    """
+    target = read_target(file, named=False)
+    folder = own_folder()
+    path = folder / f"{target.name}.yaml"
+    if path.exists() and not replace:
+        raise UsageError(
+            f"you have a target '{target.name}' already",
+            where=str(path),
+            hint="give it another name, or use --replace",
+        )
+    content = file.read_bytes()
+    folder.mkdir(parents=True, exist_ok=True)
+    # Beside it first: a reader never sees half of a file.
+    beside = path.with_suffix(f".{os.getpid()}.tmp")
+    beside.write_bytes(content)
+    beside.replace(path)
+    return target, path

@@ -1,0 +1,116 @@
+"""What stands between a runtime and a board: the libc, libstdc++ and Python that its wheel asks for."""
+
+from __future__ import annotations
+
+from edgeconv.checking.base import Problem
+from edgeconv.checking.wheels import (
+    Wheel,
+    find_wheel,
+    fits,
+    measured,
+    newest_that_fits,
+    offered,
+    pythons_known,
+    pythons_of,
+)
+from edgeconv.targets.schema import Release, Runtime, Target
+
+
+def board_problems(target: Target, release: Release, runtime: Runtime) -> list[Problem]:
+    """What keeps the runtime from being installed and imported there; empty where nothing does."""
+    found: list[Problem] = []
+    if runtime.origin == "wheel":
+        found.extend(_wheel_problems(target, release, runtime))
+    if runtime.evidence == "documented" and not found:
+        found.append(
+            Problem("documented", f"by documentation, not seen to run: {runtime.source}", severity="note")
+        )
+    if runtime.needs and not any(problem.severity == "refused" for problem in found):
+        names = " ".join(f"'{name}'" for name in runtime.needs)
+        found.append(
+            Problem(
+                "companions",
+                f"it needs {', '.join(runtime.needs)} beside it, which its wheel does not say",
+                hint=f"pip install '{runtime.name}=={runtime.version}' {names}",
+                severity="note",
+            )
+        )
+    return found
+
+
+def _wheel_problems(target: Target, release: Release, runtime: Runtime) -> list[Problem]:
+    name, version, machine = runtime.name, runtime.version, target.architecture
+    python = runtime.python or release.python
+    if release.glibc is None or python is None:
+        there = "no Python" if python is None else release.libc
+        return [Problem("libc", f"the wheels of {name} are for Python on Linux with glibc, there is {there}")]
+    if not measured(name, machine):
+        return [Problem("wheel", f"there is no wheel of {name} for {machine}")]
+    newest = newest_that_fits(
+        name, machine, python, glibc=release.glibc, glibcxx=release.glibcxx, cxxabi=release.cxxabi
+    )
+    hint = f"the newest that installs there is {name} {newest}: '--runtime {name}=={newest}'"
+    advice = hint if newest else None
+    if version not in offered(name, machine, python):
+        return [_not_offered(name, version, machine, python, advice)]
+    wheel = find_wheel(name, version, machine)
+    if wheel is None:
+        return [
+            Problem(
+                "wheel",
+                f"nobody has read what the wheel of {name} {version} asks for",
+                hint=f"'python -m edgeconv.checking.wheels {name}=={version}' reads it",
+                severity="unknown",
+            )
+        ]
+    return _too_old(wheel, release, advice)
+
+
+def _not_offered(name: str, version: str, machine: str, python: str, advice: str | None) -> Problem:
+    pythons = pythons_of(name, version, machine)
+    if pythons:
+        span = pythons[0] if len(pythons) == 1 else f"{pythons[0]} to {pythons[-1]}"
+        return Problem(
+            "python", f"{name} {version} has wheels for Python {span}, there is {python}", hint=advice
+        )
+    everywhere = {one for place in pythons_known() for one in offered(name, machine, place)}
+    return Problem(
+        "wheel",
+        f"no wheel of {name} {version} for {machine} is known",
+        hint=advice or f"known for {machine}: {', '.join(sorted(everywhere))}",
+        # A release that is newer than the data may well be there.
+        severity="unknown",
+    )
+
+
+def _too_old(wheel: Wheel, release: Release, advice: str | None) -> list[Problem]:
+    found = []
+    glibc = release.glibc
+    said = f"{wheel.distribution} {wheel.version}"
+    if not fits(wheel.glibc, glibc):
+        lies = "" if wheel.tag is None or not fits(wheel.tag, glibc) else f", though its tag says {wheel.tag}"
+        found.append(
+            Problem("libc", f"{said} asks for GLIBC {wheel.glibc}{lies}; there is {glibc}", hint=advice)
+        )
+    elif not fits(wheel.tag, glibc):
+        found.append(
+            Problem(
+                "libc",
+                f"pip refuses {said}: its tag says glibc {wheel.tag}, there is {glibc}"
+                + (f" (its libraries ask for {wheel.glibc} only)" if wheel.glibc else ""),
+                hint=advice,
+            )
+        )
+    for code, needed, there in (
+        ("GLIBCXX", wheel.glibcxx, release.glibcxx),
+        ("CXXABI", wheel.cxxabi, release.cxxabi),
+    ):
+        if not fits(needed, there):
+            found.append(
+                Problem(
+                    "libstdcxx",
+                    f"{said} asks libstdc++ for {code} {needed}, there is {there or 'none'}",
+                    hint=advice,
+                )
+            )
+    return found
