@@ -181,6 +181,21 @@ def close(session: Session, header: wire.Header, body: bytearray) -> Answer:
     return {}, []
 
 
+def probe(session: Session, header: wire.Header, body: bytearray) -> Answer:
+    """What the device is and has; see :mod:`edgeconv.agent.probe`."""
+    from . import probe as probing
+
+    return probing.probe(session.store.root), []
+
+
+def clean(session: Session, header: wire.Header, body: bytearray) -> Answer:
+    """Remove all that was sent here, agents included; the last request. Gives ``freed``, bytes."""
+    from .clean import clean as emptied
+
+    session.close()
+    return {"freed": emptied(session.store.root)}, []
+
+
 VERBS: dict[str, Callable[[Session, wire.Header, bytearray], Answer]] = {
     "missing": missing,
     "put": put,
@@ -192,6 +207,8 @@ VERBS: dict[str, Callable[[Session, wire.Header, bytearray], Answer]] = {
     "measure": measure,
     "memory": memory,
     "close": close,
+    "probe": probe,
+    "clean": clean,
 }
 
 

@@ -133,13 +133,12 @@ def test_the_register_tells_what_cpuinfo_does_not(tmp_path: Path) -> None:
 
 
 def test_the_libraries_of_a_board_say_what_a_wheel_may_ask_for(tmp_path: Path) -> None:
-    root = laid_out(
-        tmp_path,
-        {
-            "usr/lib/aarch64-linux-gnu/libstdc++.so.6": "\x7fELF GLIBCXX_3.4.9\0GLIBCXX_3.4.28\0GLIBCXX_3.4\0",
-            "usr/lib/aarch64-linux-gnu/libc.so.6": "\x7fELF GLIBC_2.17\0GLIBC_2.9\0GLIBC_2.31\0GLIBC_PRIVATE\0",
-        },
-    )
+    libraries = {
+        "libstdc++.so.6": "\x7fELF GLIBCXX_3.4.9\0GLIBCXX_3.4.28\0GLIBCXX_3.4\0",
+        "libc.so.6": "\x7fELF GLIBC_2.17\0GLIBC_2.9\0GLIBC_2.31\0GLIBC_PRIVATE\0",
+    }
+    files = {f"usr/lib/aarch64-linux-gnu/{name}": text for name, text in libraries.items()}
+    root = laid_out(tmp_path, files)
     assert reader.glibcxx(root) == "3.4.28"
     assert reader.libc(root) == "glibc 2.31"
 
