@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgeconv.cli.options import PATH, common, example, print_json
+from edgeconv.cli.options import PATH, common, example, on_devices, print_json
 
 
 @click.command(
@@ -14,6 +14,7 @@ from edgeconv.cli.options import PATH, common, example, print_json
     epilog=example(
         "edgeconv compare model.keras model.edgeconv/model.int8.tflite",
         "edgeconv compare old.tflite new.onnx --data samples.npz --map scores=Identity --locate",
+        "edgeconv compare model.keras model.int8.tflite --device rpi4-emulated --runtime tflite-runtime",
     ),
 )
 @click.argument("reference", type=PATH)
@@ -49,6 +50,7 @@ from edgeconv.cli.options import PATH, common, example, print_json
 )
 @click.option("--trust", is_flag=True, help="Allow the models to run code and to touch files.")
 @click.option("--seed", type=int, default=0, help="Seed of the probes.  [0]")
+@on_devices
 @common
 def command(
     reference: Path,
@@ -65,13 +67,16 @@ def command(
     custom_objects: str | None,
     trust: bool,
     seed: int,
+    devices: tuple[str, ...],
+    runtime: str | None,
+    threads: int,
+    accelerator: str | None,
     as_json: bool,
     quiet: bool,
     verbose: int,
     debug: bool,
 ) -> int:
-    """Prove that CANDIDATE computes what REFERENCE does, output by output."""
-    from edgeconv.errors import ExitCode
+    """Prove that CANDIDATE computes what REFERENCE does, output by output, here or on devices."""
     from edgeconv.recipe.compare import ComparisonRequest, compare
     from edgeconv.recipe.request import parse_pairs, parse_shapes
 
@@ -93,12 +98,16 @@ def command(
             },
             seed=seed,
             locate=locate,
+            devices=devices,
+            runtime=runtime,
+            threads=threads,
+            accelerator=accelerator,
         )
     )
     if as_json:
         print_json(comparison.to_json())
     else:
-        from edgeconv.cli.tables import print_comparison
+        from edgeconv.cli.gate_tables import print_comparison
 
         print_comparison(comparison, quiet=quiet)
-    return ExitCode.OK if comparison.passed else ExitCode.VERDICT_FAILED
+    return comparison.exit_code

@@ -31,6 +31,28 @@ def common(function: F) -> F:
     return function
 
 
+def on_devices(function: F) -> F:
+    """Add ``--device`` (repeatable), ``--runtime``, ``--threads`` and ``--accelerator``."""
+    for option in (
+        click.option(
+            "--accelerator",
+            metavar="NAME|LIBRARY",
+            help="Of the runtime there: cpu, xnnpack, cuda, tensorrt, edgetpu, gpu, or a delegate's library.",
+        ),
+        click.option("--threads", type=click.IntRange(min=1), default=1, help="Threads there.  [1]"),
+        click.option(
+            "--runtime",
+            metavar="NAME[==VERSION]",
+            help="Runtime there, as 'tflite-runtime==2.14.0'; without --device in a side environment here.",
+        ),
+        click.option(
+            "--device", "devices", multiple=True, metavar="NAME", help="Run it there ('edgeconv devices')."
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 def plain(text: str) -> str:
     r"""A text whose control characters are shown as escapes, so that no name in a model steers a terminal.
 

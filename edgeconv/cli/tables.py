@@ -20,9 +20,8 @@ from edgeconv.formats.base import Shape
 
 if TYPE_CHECKING:
     from edgeconv.execution.manifest import ArtifactRecord, FailureRecord, Manifest
-    from edgeconv.recipe.compare import Comparison
 
-_VERDICT_STYLE = {"pass": "green", "fail": "bold red", "skipped": "yellow"}
+VERDICT_STYLE = {"pass": "green", "fail": "bold red", "skipped": "yellow"}
 _SHORT_NOTE = 240
 _KEPT_END = 80
 
@@ -55,7 +54,7 @@ def print_manifest(manifest: Manifest, folder: Path, *, quiet: bool, verbose: bo
         if record.gate.verdict != "pass":
             what = f"{record.id}: gate {record.gate.verdict}, kept in {record.path}"
             hint = _with_paths(record.gate.hint, record, manifest, folder)
-            console.print(_problem(console, what, record.gate.reason, hint), soft_wrap=True)
+            console.print(problem(console, what, record.gate.reason, hint), soft_wrap=True)
     if not quiet:
         for failure in manifest.failures:
             if failure.superseded_by is not None:
@@ -82,7 +81,7 @@ def _print_failures(console: Console, failures: list[FailureRecord], folder: Pat
                 ways.setdefault((failure.reason, failure.hint), []).append(failure)
         for (reason, hint), same in ways.items():
             names = ", ".join(failure.conversion for failure in same)
-            text = _problem(console, f"{identifier}: {names} failed", reason, hint)
+            text = problem(console, f"{identifier}: {names} failed", reason, hint)
             if same[0].repro and same[0].log:
                 text.append(f"\n    log:    {folder / same[0].log}", "dim")
                 text.append(f"\n    repeat: python {folder / same[0].repro}", "dim")
@@ -163,17 +162,18 @@ def _artifact_row(record: ArtifactRecord) -> tuple[Any, ...]:
     worst = max((o.max_abs for o in gate.outputs if o.max_abs is not None), default=None)
     seconds = "cached" if record.cached else f"{record.seconds:.1f}"
     return (
-        _text(record.path if record.path != "." else record.format, "bold"),
+        plain_text(record.path if record.path != "." else record.format, "bold"),
         Text(record.from_, style="dim"),
         show_bytes(record.bytes),
-        Text(gate.verdict, style=_VERDICT_STYLE[gate.verdict]),
+        Text(gate.verdict, style=VERDICT_STYLE[gate.verdict]),
         "" if worst is None else f"{worst:.2g}",
         Text(seconds, style="dim" if record.cached else ""),
         Text(f"{record.peak_rss_bytes / 1e6:,.0f}", style="dim" if record.cached else ""),
     )
 
 
-def _problem(console: Console, what: str, reason: str | None, hint: str | None) -> Text:
+def problem(console: Console, what: str, reason: str | None, hint: str | None) -> Text:
+    """What went wrong under a red cross: what, why, and what to do."""
     text = Text.assemble(("✗ ", "red"), (plain(what), "bold"))
 
     def shown(line: str) -> str:
@@ -200,7 +200,7 @@ def _with_paths(hint: str | None, record: ArtifactRecord, manifest: Manifest, fo
     return hint.replace("REFERENCE CANDIDATE", both)
 
 
-def _text(text: str, style: str = "") -> Text:
+def plain_text(text: str, style: str = "") -> Text:
     """A text from a model or a message: neither markup nor control characters in it do anything."""
     return Text(plain(text), style=style)
 
@@ -213,37 +213,3 @@ def table_with(*columns: str) -> Table:
         justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
         table.add_column(column.lstrip(">"), justify=justify, no_wrap=number != 1)
     return table
-
-
-def print_comparison(comparison: Comparison, *, quiet: bool) -> None:
-    """What ``edgeconv compare`` says: the outputs, the verdict, and where the two part."""
-    console = console_for_tables()
-    gate = comparison.gate
-    if not quiet and gate.outputs:
-        table = table_with(
-            "output", "of the candidate", "verdict", ">max abs", ">max rel", ">cosine", ">SQNR dB"
-        )
-        for output in gate.outputs:
-            extra = output.model_extra or {}
-            table.add_row(
-                _text(output.reference_name or "", "bold"),
-                _text(output.name),
-                Text(output.verdict, style=_VERDICT_STYLE[output.verdict]),
-                *(_number(value) for value in (output.max_abs, output.max_rel, output.cosine)),
-                _number(extra.get("sqnr_db")),
-            )
-        console.print(table)
-    style = _VERDICT_STYLE[gate.verdict]
-    what = f"{gate.verdict} at the tolerance of {comparison.precision}, on {', '.join(gate.inputs)}"
-    console.print(Text(what, style=style))
-    for output in gate.outputs:
-        if output.verdict != "pass" and output.reason:
-            console.print(_text(f"  {output.reference_name or output.name}: {output.reason}"), soft_wrap=True)
-    if gate.reason and gate.verdict != "pass":
-        console.print(_problem(console, "", gate.reason, gate.hint), soft_wrap=True)
-    if comparison.divergence is not None:
-        console.print(_text(f"\nlocated: {comparison.divergence.get('explanation')}"), soft_wrap=True)
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}" if abs(value) >= 1e-3 or value == 0 else f"{value:.2e}"

@@ -104,7 +104,7 @@ def observe(
             results.append(ProbeResult(probe.label, error=f"{type(error).__name__}: {error}"))
             continue
         unstable: tuple[str, ...] = ()
-        setting = _setting(probe)
+        setting = setting_of(probe)
         if repeat and setting not in settings:
             settings.add(setting)
             again = _arrays(session.infer(inputs))
@@ -210,7 +210,8 @@ def _arrays(outputs: Mapping[str, Any]) -> dict[str, Array]:
     return {name: np.array(value, copy=True) for name, value in outputs.items()}
 
 
-def _setting(probe: Probe) -> tuple[tuple[str, bool], ...]:
+def setting_of(probe: Probe) -> tuple[tuple[str, bool], ...]:
+    """How the bool switches among a probe's inputs are set."""
     return tuple(
         (name, bool(value))
         for name, value in sorted(probe.inputs.items())

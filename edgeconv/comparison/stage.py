@@ -11,10 +11,19 @@ from edgeconv.comparison.batches import mixed_outputs
 from edgeconv.comparison.domain import in_domain
 from edgeconv.comparison.gate import judge
 from edgeconv.comparison.mapping import map_inputs, relative_distance
-from edgeconv.comparison.observation import Observation, load_observation, observe, save_observation
+from edgeconv.comparison.observation import (
+    Observation,
+    load_observation,
+    observe,
+    save_observation,
+    setting_of,
+)
 from edgeconv.comparison.probes import Probe, load_probes, misfit, save_probes
 from edgeconv.comparison.tolerances import Tolerance
 from edgeconv.comparison.whole_numbers import whole_numbers
+from edgeconv.devices.base import RuntimeChoice
+from edgeconv.devices.registry import find_device
+from edgeconv.devices.session import DeviceSession, Wish
 from edgeconv.errors import EdgeconvError, UsageError
 from edgeconv.formats.base import Contract, TensorSpec, contract_from_json, to_json
 from edgeconv.runtimes.base import Session
@@ -42,10 +51,14 @@ def gate(payload: Mapping[str, Any]) -> dict[str, Any]:
             ``made_up`` (whether the probes are numbers of nobody's),
             ``alone`` (whether to try samples of a batch alone too),
             ``other_probes`` (where to write those that were taken in place of what the source refused;
-            only for the source itself, and for made-up ones).
+            only for the source itself, and for made-up ones),
+            ``device`` (``name``, ``runtime``, ``threads``, ``accelerator``; null for this process),
+            ``fewer_where_slow`` (whether an emulated one may leave probes out),
+            ``steps`` (of the artifact's outputs, see :func:`edgeconv.comparison.gate.judge`).
 
     Returns:
-        ``verdict`` as the manifest holds it, and ``contract``, completed by what the runtime said.
+        ``verdict`` as the manifest holds it, ``contract``, completed by what the runtime said, and ``ran``,
+        where it was, if that was a device.
     """
     artifact = payload["artifact"]
     contract = contract_from_json(artifact["contract"])
@@ -57,7 +70,11 @@ def gate(payload: Mapping[str, Any]) -> dict[str, Any]:
     if reference is not None and payload.get("made_up"):
         probes, outside = in_domain(probes, reference)
     path = Path(artifact["path"])
-    with runtimes()[payload["runtime"]].open(path, contract, options=payload["options"]) as session:
+    slow: list[str] = []
+    with _opened(payload, path, contract) as session:
+        ran = session.ran if isinstance(session, DeviceSession) else None
+        if ran is not None and ran.emulated and payload.get("fewer_where_slow"):
+            probes, slow = _fewer(probes)
         if contract is None:
             contract = Contract(session.inputs, session.outputs)
         names = _input_names(session, probes, reference, reference_contract, payload.get("input_map"))
@@ -78,11 +95,21 @@ def gate(payload: Mapping[str, Any]) -> dict[str, Any]:
     else:
         tolerance = Tolerance(**payload["tolerance"])
         mapping = payload.get("output_map") or None
-        judged = judge(reference, observation, reference_contract, contract, tolerance, mapping=mapping)
-        verdict = to_json(judged)
+        steps = payload.get("steps")
+        verdict = to_json(
+            judge(
+                reference,
+                observation,
+                reference_contract,
+                contract,
+                tolerance,
+                mapping=mapping,
+                steps=steps,
+            )
+        )
     verdict.update(reference=payload["reference"], inputs=labels)
     replaced = payload.get("replaced", 0)
-    notes = [*verdict.get("notes", ()), *outside, *left_out, *_about_reference(replaced)]
+    notes = [*verdict.get("notes", ()), *outside, *left_out, *slow, *_about_reference(replaced)]
     if mixed and replaced and verdict["verdict"] == "pass":
         verdict.update(verdict="fail", reason=_MIXES.format(mixed), hint=_MIXES_HINT)
     elif mixed:
@@ -92,7 +119,33 @@ def gate(payload: Mapping[str, Any]) -> dict[str, Any]:
         verdict["end_to_end"] = end_to_end
         if end_to_end["verdict"] == "fail" and verdict["verdict"] == "pass":
             verdict.update(verdict="fail", reason=f"from end to end: {end_to_end['reason']}")
-    return {"verdict": verdict, "contract": to_json(contract)}
+    return {"verdict": verdict, "contract": to_json(contract), "ran": to_json(ran)}
+
+
+def _opened(payload: Mapping[str, Any], path: Path, contract: Contract | None) -> Session:
+    """The artifact in a runtime of this process, or on a device."""
+    there = payload.get("device")
+    if there is None:
+        return runtimes()[payload["runtime"]].open(path, contract, options=payload["options"])
+    runtime = there.get("runtime")
+    wish = Wish(
+        None if runtime is None else RuntimeChoice.parse(runtime),
+        int(there.get("threads") or 1),
+        there.get("accelerator"),
+        payload["options"],
+    )
+    return DeviceSession(find_device(there["name"]), path, payload["artifact"]["format"], contract, wish)
+
+
+def _fewer(probes: Sequence[Probe]) -> tuple[list[Probe], list[str]]:
+    """For a processor some hundred times slower: one probe, or one for each setting of the bool switches."""
+    kept: dict[object, Probe] = {}
+    for probe in probes:
+        kept.setdefault(setting_of(probe), probe)
+    if len(kept) == len(probes):
+        return list(probes), []
+    said = f"{len(kept)} of {len(probes)} probes were run, as emulation is slow: give your own with --data"
+    return list(kept.values()), [said]
 
 
 def _observed(

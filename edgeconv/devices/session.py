@@ -190,8 +190,12 @@ class DeviceSession(Session):
 
     def _wish_there(self) -> Wish:
         options = dict(self._wish.options or {})
-        if self._contract is not None and self._contract.signature is not None:
-            options.setdefault("signature", self._contract.signature)
+        contract = self._contract
+        if contract is not None and contract.signature is not None:
+            options.setdefault("signature", contract.signature)
+        elif contract is not None:  # a graph does not name its ends
+            options.setdefault("inputs", [spec.inner_name for spec in contract.inputs])
+            options.setdefault("outputs", [spec.inner_name for spec in contract.outputs])
         return Wish(self._wish.runtime, self._wish.threads, self._wish.accelerator, options)
 
     def _bind(self, model: OpenModel) -> None:
@@ -307,7 +311,7 @@ def _tensors(described: Sequence[Mapping[str, Any]]) -> list[FileTensor]:
                 name=str(tensor.get("tensor", tensor["name"])),
                 dtype=str(tensor["dtype"]),
                 shape=tuple(None if size is None else int(size) for size in shape or ()),
-                key=tensor.get("key"),
+                key=tensor.get("key") or None,
                 quantization=quantization,
                 rank_known=shape is not None,
             )

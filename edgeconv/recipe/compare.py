@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import platform
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from edgeconv.comparison.tensor_sources.base import source_kinds
-from edgeconv.errors import UsageError
+from edgeconv.devices.base import RuntimeChoice
+from edgeconv.devices.registry import find_device
+from edgeconv.devices.session import Ran, runtimes_for
+from edgeconv.errors import ExitCode, UsageError
+from edgeconv.execution.cache import tool_version
 from edgeconv.execution.manifest import GateRecord
 from edgeconv.execution.stage import Limits, Stage
 from edgeconv.execution.workers import WorkerPool
@@ -20,8 +26,10 @@ from edgeconv.recipe.contracts import describe_source, source_contract
 from edgeconv.recipe.convert import convert
 from edgeconv.recipe.inputs import gate_tolerances, probes_for
 from edgeconv.recipe.loop import run_in_own_loop
+from edgeconv.recipe.on_devices import OnDevice, on_devices, summary
 from edgeconv.recipe.preloading import worker_modules
 from edgeconv.recipe.request import ConversionRequest, Target
+from edgeconv.runtimes.base import Runtime
 from edgeconv.runtimes.registry import runtime_for
 
 _GATE = "edgeconv.comparison.stage:gate"
@@ -39,6 +47,10 @@ class ComparisonRequest:
         options: what is needed to open either (``signature``, ``tags``, ``model_builder``,
             ``custom_objects``, ``trust``).
         locate: whether to find the first tensor that diverges.
+        devices: names of those that the candidate is run on; here where there are none.
+        runtime: that runs it there (``tflite-runtime==2.14.0``); the device's own choice where ``None``.
+        threads: intra-op threads there.
+        accelerator: of the runtime there.
     """
 
     reference: Path
@@ -51,25 +63,49 @@ class ComparisonRequest:
     options: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     locate: bool = False
+    devices: tuple[str, ...] = ()
+    runtime: str | None = None
+    threads: int = 1
+    accelerator: str | None = None
     limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What the gate said, and where the two part if that was asked and found."""
+    """What the gate said, and where the two part if that was asked and found.
+
+    Attributes:
+        gate: the verdict; that of the first device that failed where there are devices.
+        precision: of the candidate; its tolerance counts.
+        divergence: the first tensor that diverges.
+        reference_ran: where the reference was run.
+        devices: one entry a device that was asked for.
+    """
 
     gate: GateRecord
     precision: str
     divergence: dict[str, Any] | None = None
+    reference_ran: Ran | None = None
+    devices: tuple[OnDevice, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether the candidate equals the reference within the tolerance."""
-        return self.gate.verdict == "pass"
+        """Whether the candidate equals the reference within the tolerance, on every device."""
+        return self.exit_code == ExitCode.OK
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What the command line exits with; the worst of all devices."""
+        if self.devices:
+            return max(one.exit_code for one in self.devices)
+        return ExitCode.OK if self.gate.verdict == "pass" else ExitCode.VERDICT_FAILED
 
     def to_json(self) -> dict[str, Any]:
         """As ``--json`` prints it."""
         document = {"precision": self.precision, **self.gate.model_dump(mode="json", by_alias=True)}
+        if self.devices:
+            document["reference_ran"] = to_json(self.reference_ran)
+            document["devices"] = [one.to_json() for one in self.devices]
         return document if self.divergence is None else {**document, "divergence": self.divergence}
 
 
@@ -77,7 +113,9 @@ class Comparison:
 class _Side:
     artifact: Artifact
     ranges: Mapping[str, Sequence[float]]
+    steps: Mapping[str, float]
     runtime: str
+    ran: Ran
     preload: tuple[str, ...]
     options: Mapping[str, Any]
 
@@ -85,10 +123,13 @@ class _Side:
 def compare(request: ComparisonRequest) -> Comparison:
     """Run both on the same inputs and judge the candidate, output by output.
 
+    A device that breaks does not stop the others; its error is in the comparison.
+
     Raises:
         UsageError: a path, name or shape is wrong, or the mapping of names is ambiguous.
-        ConversionError: one of the two cannot be run.
+        ConversionError: one of the two cannot be run here.
     """
+    request = _with_device(request)
     with tempfile.TemporaryDirectory(prefix="edgeconv-") as folder:
         scratch = Path(folder)
         inside = _visible(request, scratch) if request.locate else None
@@ -121,7 +162,27 @@ async def _compare(request: ComparisonRequest, scratch: Path, inside: dict[str, 
             "tolerance": tolerance,
             "output_map": dict(request.output_map),
             "input_map": dict(request.input_map),
+            "steps": dict(candidate.steps),
         }
+        if request.devices:
+            there = dataclasses.replace(candidate, preload=worker_modules(()))
+            judged["fewer_where_slow"] = probes.made_up
+            wish = {
+                "runtime": request.runtime,
+                "threads": request.threads,
+                "accelerator": request.accelerator,
+            }
+            devices = await on_devices(
+                {name: {"name": name, **wish} for name in request.devices},
+                lambda number, device: _stage(
+                    f"run the candidate on {device['name']}",
+                    there,
+                    probes.path,
+                    scratch / f"candidate-{number}.npz",
+                    {**judged, "device": device},
+                ),
+            )
+            return Comparison(summary(devices), candidate.artifact.precision, None, reference.ran, devices)
         second = await pool.run(
             _stage("run the candidate", candidate, probes.path, scratch / "candidate.npz", judged)
         )
@@ -139,7 +200,28 @@ async def _compare(request: ComparisonRequest, scratch: Path, inside: dict[str, 
                 "input_map": dict(request.input_map),
             }
             divergence = (await pool.run(_locate_stage(seen, scratch))).value
-    return Comparison(gate, candidate.artifact.precision, divergence)
+    return Comparison(gate, candidate.artifact.precision, divergence, reference.ran)
+
+
+def _with_device(request: ComparisonRequest) -> ComparisonRequest:
+    """The request with its devices checked: what only a device knows means this machine's agent.
+
+    Raises:
+        UsageError: a device is not known, the runtime does not open the candidate, or ``locate`` is asked.
+    """
+    chosen = request.runtime is not None or request.accelerator is not None or request.threads != 1
+    if not request.devices and not chosen:
+        return request
+    if request.locate:
+        raise UsageError(
+            "tensors inside of an artifact can be seen here only", hint="leave --device and --runtime out"
+        )
+    runtime = RuntimeChoice.parse(request.runtime) if request.runtime is not None else None
+    runtimes_for(identify(request.candidate).name, runtime)
+    devices = tuple(dict.fromkeys(request.devices)) or ("local",)
+    for name in devices:
+        find_device(name)
+    return dataclasses.replace(request, devices=devices)
 
 
 def _side(path: Path, request: ComparisonRequest, *, pinned: bool) -> _Side:
@@ -159,10 +241,22 @@ def _side(path: Path, request: ComparisonRequest, *, pinned: bool) -> _Side:
     return _Side(
         Artifact(path.absolute(), part.name, precision, "", contract),
         description.metadata.get("input_ranges", {}),
+        description.metadata.get("output_steps", {}),
         runtime.name,
+        Ran(
+            None,
+            runtime.name,
+            tool_version(runtime.tools[0]) if runtime.tools else None,
+            machine=platform.machine(),
+        ),
         worker_modules(runtime.preload),
         {name: value for name, value in options.items() if value is not None},
     )
+
+
+def _here(runtime: Runtime) -> Ran:
+    version = tool_version(runtime.tools[0]) if runtime.tools else None
+    return Ran(None, runtime.name, version, machine=platform.machine())
 
 
 def _ranges(reference: _Side, candidate: _Side, input_map: Mapping[str, str]) -> dict[str, Sequence[float]]:
