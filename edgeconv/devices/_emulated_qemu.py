@@ -59,7 +59,7 @@ def find_qemu(architecture: str, say: Callable[[str], None] | None = None) -> Pa
     return fetched
 
 
-def command(board: Board, root: Path, qemu: Path, arguments: Sequence[str]) -> tuple[str, ...]:
+def command(root: Path, qemu: Path, arguments: Sequence[str]) -> tuple[str, ...]:
     """How Python of a userland is started with these arguments."""
     return (str(qemu), "-L", str(root), str(root / "usr" / "bin" / "python3"), *arguments)
 
@@ -123,7 +123,6 @@ def _fetch(folder: Path) -> None:
                 return
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".qemu.") as scratch:
                 apt = PrivateApt(Path(scratch) / "apt", host, _SUITE, sources_for(_SUITE, host_sources()))
-                apt.update()
-                package = apt.fetch_alone("qemu-user-static")
+                package = apt.download_alone("qemu-user-static")
                 unpack([package], Path(scratch) / "root")
                 (Path(scratch) / "root").rename(folder)

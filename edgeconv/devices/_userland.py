@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from edgeconv.devices import _userland_wheels as wheels
 from edgeconv.devices._emulated_boards import Board, InstalledRuntime, site_of
 from edgeconv.devices._userland_apt import PrivateApt, host_sources, sources_for, unpack
 from edgeconv.devices._userland_errors import explained_disk_errors, run
+from edgeconv.devices.shipping import agent_file
 from edgeconv.errors import UnavailableError
 from edgeconv.paths import cache_folder
 
@@ -193,7 +195,6 @@ def _packages(board: Board, scratch: Path, root: Path, say: Callable[[str], None
     apt = PrivateApt(
         scratch, userland.architecture, userland.suite, sources_for(userland.suite, host_sources())
     )
-    apt.update()
     files = apt.download(userland.packages)
     say(f"unpacking {len(files)} packages")
     unpack(files, root)
@@ -239,43 +240,50 @@ def _furnish(board: Board, root: Path) -> None:
 
 
 _TRY = """
-import importlib, json, os, re, sys, sysconfig
+import importlib, json, os, sys
+from importlib import metadata
 asked = json.loads(sys.argv[1])
 module = importlib.import_module(asked['module'])
-if asked['numpy']:
-    import numpy
+import numpy
 with open('/proc/self/maps') as stream:
-    mapped = sorted({line.split(None, 5)[5].strip() for line in stream if len(line.split(None, 5)) == 6})
+    fields = [line.split(None, 5) for line in stream]
+mapped = [each[5].strip() for each in fields if len(each) == 6]
 loaded = [getattr(each, '__file__', None) for each in list(sys.modules.values())]
-version = None
 try:
-    from importlib import metadata
     version = metadata.version(asked['distribution'])
-except Exception:
+except metadata.PackageNotFoundError:
     version = getattr(module, '__version__', None)
 print('\\n' + json.dumps({
-    'python': '.'.join(map(str, sys.version_info[:3])), 'version': version, 'machine': os.uname().machine,
+    'python': '.'.join(map(str, sys.version_info[:3])), 'version': version,
     'files': sorted({each for each in loaded + mapped + sys.path if each and each[0] == '/'}),
 }))
 """
 
 
 def _try_runtimes(board: Board, root: Path, qemu: Path) -> list[dict[str, Any]]:
-    """Import every runtime there; what Python compiles of it stays in the tree."""
+    """Import every runtime there, and start the agent; what Python compiles of it stays in the tree."""
     with ThreadPoolExecutor(_TRYING) as pool:
-        return list(pool.map(lambda each: _try(board, root, qemu, each), board.userland.runtimes))
+        tried = [pool.submit(_try, board, root, qemu, each) for each in board.userland.runtimes]
+        agent = pool.submit(_python, board, root, qemu, None, [str(agent_file().path)])
+        answers = [each.result() for each in tried]
+        if agent.result().returncode != 0:
+            raise _not_running(
+                f"the agent on '{board.name}'", agent.result().stdout, agent.result().returncode
+            )
+    return answers
+
+
+def _python(
+    board: Board, root: Path, qemu: Path, runtime: InstalledRuntime | None, arguments: list[str]
+) -> subprocess.CompletedProcess[str]:
+    own = qemu_user.variables(board, root, runtime, compiling=True)
+    clean = ["env", "-i", *(f"{name}={value}" for name, value in own.items() if value is not None)]
+    return run([*clean, *qemu_user.command(root, qemu, arguments)], seconds=_TRY_SECONDS)
 
 
 def _try(board: Board, root: Path, qemu: Path, runtime: InstalledRuntime) -> dict[str, Any]:
-    asked = {
-        "module": runtime.module,
-        "numpy": True,
-        "distribution": next(iter(runtime.wheels), runtime.name),
-    }
-    own = qemu_user.variables(board, root, runtime, compiling=True)
-    clean = ["env", "-i", *(f"{name}={value}" for name, value in own.items() if value is not None)]
-    program = qemu_user.command(board, root, qemu, ["-c", _TRY, json.dumps(asked)])
-    ran = run([*clean, *program], seconds=_TRY_SECONDS)
+    asked = {"module": runtime.module, "distribution": next(iter(runtime.wheels), runtime.name)}
+    ran = _python(board, root, qemu, runtime, ["-c", _TRY, json.dumps(asked)])
     where = f"{runtime.id} on '{board.name}'"
     try:
         answer = json.loads(ran.stdout.splitlines()[-1])

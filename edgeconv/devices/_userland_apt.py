@@ -18,19 +18,9 @@ from pathlib import Path
 from edgeconv.devices._userland_errors import explained, run
 from edgeconv.errors import UnavailableError
 
-_SUITES = (
-    "buster",
-    "bullseye",
-    "bookworm",
-    "trixie",
-    "forky",
-    "duke",
-    "sid",
-    "oldstable",
-    "stable",
-    "testing",
+_KNOWN = re.compile(
+    r"(?:buster|bullseye|bookworm|trixie|forky|duke|sid|oldstable|stable|testing)(-updates|-security)?"
 )
-_KNOWN = re.compile(rf"({'|'.join(_SUITES)})(-updates|-security)?")
 _OPTION = re.compile(r"([\w-]+)=(\S+)")
 _UNPACKING = 4
 _UNWANTED = ("doc", "man", "info", "lintian", "locale", "bug")
@@ -117,7 +107,7 @@ def sources_for(suite: str, sources: Sequence[Source]) -> list[Source]:
     found: list[Source] = []
     for source in sources:
         matches = [_KNOWN.fullmatch(each) for each in source.suites]
-        suites = tuple(dict.fromkeys(suite + (match[2] or "") for match in matches if match is not None))
+        suites = tuple(dict.fromkeys(suite + (match[1] or "") for match in matches if match is not None))
         if suites and "main" in source.components:
             found.append(replace(source, suites=suites, components=("main",)))
     if not any(suite in source.suites for source in found):
@@ -157,41 +147,41 @@ class PrivateApt:
         self._configuration = folder / "apt.conf"
         self._configuration.write_text(_configuration(folder, architecture))
 
-    def update(self) -> None:
-        """Fetch the lists of packages.
-
-        Updates and security fixes are left out where their lists cannot be had (a mirror that is being
-        written, a suite that has moved): the suite itself is whole without them.
-
-        Raises:
-            UnavailableError: the lists of the suite itself cannot be had.
-        """
-        self._write(self._sources)
-        try:
-            self._apt("update")
-        except UnavailableError:
-            plain = [
-                replace(each, suites=(self._suite,)) for each in self._sources if self._suite in each.suites
-            ]
-            if plain == list(self._sources):
-                raise
-            self._write(plain)
-            self._apt("update")
-
     def download(self, packages: Sequence[str]) -> list[Path]:
         """Fetch these packages and all that they depend on; returns their files.
 
+        Updates and security fixes are left out where they cannot be had (a mirror that is being written, a
+        suite whose support has ended): the suite itself is whole without them.
+
         Raises:
-            UnavailableError: there is no such package, no network, or no space.
+            UnavailableError: there is no such package or suite, no network, or no space.
         """
-        self._apt("install", "--download-only", "--yes", *packages)
+        self._with_sources("install", "--download-only", "--yes", *packages)
         return sorted((self._folder / "archives").glob("*.deb"))
 
-    def fetch_alone(self, package: str) -> Path:
-        """Fetch one package without what it depends on."""
-        cwd = self._folder / "archives"
-        self._apt("download", package, cwd=cwd)
-        return next(cwd.glob(f"{package}_*.deb"))
+    def download_alone(self, package: str) -> Path:
+        """Fetch one package without what it depends on.
+
+        Raises:
+            UnavailableError: as :meth:`download`.
+        """
+        self._with_sources("download", package)
+        return next((self._folder / "archives").glob(f"{package}_*.deb"))
+
+    def _with_sources(self, *arguments: str) -> None:
+        mine = [each for each in self._sources if self._suite in each.suites]
+        plain = [replace(each, suites=(self._suite,)) for each in mine]
+        for sources in (list(self._sources), plain):
+            self._write(sources)
+            for stale in (self._folder / "archives").glob("*.deb"):
+                stale.unlink()
+            try:
+                self._apt("update")
+                self._apt(*arguments)
+                return
+            except UnavailableError:
+                if sources == plain:
+                    raise
 
     def _write(self, sources: Sequence[Source]) -> None:
         text = "\n\n".join(
@@ -209,13 +199,12 @@ class PrivateApt:
         )
         (self._folder / "sources" / "debian.sources").write_text(text + "\n")
 
-    def _apt(self, *arguments: str, cwd: Path | None = None) -> str:
-        # The log says what went wrong also where apt's exit code is 0.
+    def _apt(self, *arguments: str) -> None:
         variables = {"APT_CONFIG": str(self._configuration)}
-        ran = run(["apt-get", "-q", *arguments], variables=variables, cwd=cwd)
+        ran = run(["apt-get", "-q", *arguments], variables=variables, cwd=self._folder / "archives")
+        # What was left out of the lists is said in the log only: apt's exit code may be 0.
         if ran.returncode != 0 or re.search(r"(?m)^[EW]: (Failed to fetch|Some index files)", ran.stdout):
             raise explained(f"Debian's packages of '{self._suite}'", ran.stdout)
-        return ran.stdout
 
 
 def unpack(packages: Sequence[Path], root: Path) -> None:

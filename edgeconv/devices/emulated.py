@@ -46,7 +46,7 @@ class EmulatedDevice:
         qemu = qemu_user.find_qemu(board.userland.architecture)
         arguments = [str(agent_file().path), "--store", str(built.folder.absolute() / "store")]
         return Start(
-            qemu_user.command(board, built.root.absolute(), qemu, arguments),
+            qemu_user.command(built.root.absolute(), qemu, arguments),
             qemu_user.variables(board, built.root.absolute(), chosen),
             where=f"emulated board '{board.name}' with {chosen.id}",
             greeting_seconds=_GREETING_SECONDS,
