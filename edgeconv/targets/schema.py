@@ -38,10 +38,9 @@ def show_size(count: int) -> str:
     >>> show_size(1 << 29)
     '512 MiB'
     """
-    for unit in ("GiB", "MiB"):
-        if count >= _UNITS[unit]:
-            return f"{count / _UNITS[unit]:.3g} {unit}" if count < 1000 * _UNITS[unit] else f"{count} B"
-    return f"{count / _UNITS['KiB']:.3g} KiB"
+    unit = next((name for name in ("GiB", "MiB") if count >= _UNITS[name]), "KiB")
+    number = count / _UNITS[unit]
+    return f"{number:.0f} {unit}" if number >= 100 else f"{number:.3g} {unit}"
 
 
 Size = Annotated[
@@ -154,6 +153,10 @@ class Target(_Model):
     name: str = Field(pattern=_NAME)
     about: str
     architecture: str = Field(description="as platform.machine() says it: aarch64, armv7l, x86_64")
+    models: list[str] = Field(
+        default_factory=list,
+        description="what such a board calls itself, with * for anything: a probed one is told by the longest",
+    )
     cpu: Cpu
     memory: Memory
     accelerators: list[Accelerator] = Field(default_factory=list)
