@@ -120,24 +120,6 @@ class Store:
             except OSError as error:
                 raise self._full(error) from error
 
-    def forget(self, hashes: list[str] | None) -> int:
-        """Remove these files, or all of them; returns how many bytes that freed."""
-        folder = os.path.join(self.root, "files")
-        if hashes is None:
-            hashes = (
-                [name for name in os.listdir(folder) if _HASH.fullmatch(name)]
-                if os.path.isdir(folder)
-                else []
-            )
-        freed = 0
-        for sha in hashes:
-            path = self._file(sha)
-            with contextlib.suppress(FileNotFoundError):
-                size = os.path.getsize(path)
-                os.remove(path)
-                freed += size
-        return freed
-
     def remove(self, folder: str) -> None:
         """Remove a folder of :meth:`lay_out`."""
         if self._session is not None and folder.startswith(self._session + os.sep):

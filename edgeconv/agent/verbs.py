@@ -84,12 +84,6 @@ def put(session: Session, header: wire.Header, body: bytearray) -> Answer:
     return {"received": session.store.put(sha, size, offset, body)}, []
 
 
-def forget(session: Session, header: wire.Header, body: bytearray) -> Answer:
-    """``files``: hashes to remove, all where it is not given. Gives ``freed``, bytes."""
-    files = fields.texts(header, "files") if "files" in header else None
-    return {"freed": session.store.forget(files)}, []
-
-
 def versions(session: Session, header: wire.Header, body: bytearray) -> Answer:
     """Gives ``runtimes``: name to version, ``null`` where one is not installed."""
     return {"runtimes": {name: backend.version() for name, backend in backends().items()}}, []
@@ -199,7 +193,6 @@ def clean(session: Session, header: wire.Header, body: bytearray) -> Answer:
 VERBS: dict[str, Callable[[Session, wire.Header, bytearray], Answer]] = {
     "missing": missing,
     "put": put,
-    "forget": forget,
     "versions": versions,
     "open": open_,
     "infer": infer,
