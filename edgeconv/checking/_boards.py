@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from edgeconv.checking._elf import numbers_of
 from edgeconv.checking.base import Problem
 from edgeconv.checking.wheels import (
     Wheel,
-    find_wheel,
+    find_wheels,
     fits,
     measured,
     newest_that_fits,
@@ -14,6 +15,8 @@ from edgeconv.checking.wheels import (
     pythons_of,
 )
 from edgeconv.targets.schema import Release, Runtime, Target
+
+NUMPY_1 = "numpy<2"
 
 
 def board_problems(target: Target, release: Release, runtime: Runtime) -> list[Problem]:
@@ -25,12 +28,13 @@ def board_problems(target: Target, release: Release, runtime: Runtime) -> list[P
         found.append(
             Problem("documented", f"by documentation, not seen to run: {runtime.source}", severity="note")
         )
-    if runtime.needs and not any(problem.severity == "refused" for problem in found):
-        names = " ".join(f"'{name}'" for name in runtime.needs)
+    needs = _companions(target, release, runtime)
+    if needs and not any(problem.severity == "refused" for problem in found):
+        names = " ".join(f"'{name}'" for name in needs)
         found.append(
             Problem(
                 "companions",
-                f"it needs {', '.join(runtime.needs)} beside it, which its wheel does not say",
+                f"it needs {', '.join(needs)} beside it, which its wheel does not say",
                 hint=f"pip install '{runtime.name}=={runtime.version}' {names}",
                 severity="note",
             )
@@ -53,8 +57,11 @@ def _wheel_problems(target: Target, release: Release, runtime: Runtime) -> list[
     advice = hint if newest else None
     if version not in offered(name, machine, python):
         return [_not_offered(name, version, machine, python, advice)]
-    wheel = find_wheel(name, version, machine)
-    if wheel is None:
+    wheels = find_wheels(name, version, machine)
+    found = [_too_old(wheel, release, advice) for wheel in wheels]
+    if found and all(found):
+        return found[0]
+    if not found or any(found):
         return [
             Problem(
                 "wheel",
@@ -63,7 +70,20 @@ def _wheel_problems(target: Target, release: Release, runtime: Runtime) -> list[
                 severity="unknown",
             )
         ]
-    return _too_old(wheel, release, advice)
+    return []
+
+
+def _companions(target: Target, release: Release, runtime: Runtime) -> list[str]:
+    """What must be installed beside the runtime though its wheel does not say so."""
+    needs = list(runtime.needs)
+    python = runtime.python or release.python
+    # There is no numpy 2 for Pythons before 3.9.
+    if runtime.origin == "wheel" and python is not None and numbers_of(python) >= (3, 9):
+        wheels = find_wheels(runtime.name, runtime.version, target.architecture)
+        unsaid = [wheel for wheel in wheels if wheel.numpy_1 and "<2" not in (wheel.numpy or "")]
+        if unsaid and NUMPY_1 not in needs:
+            needs.append(NUMPY_1)
+    return needs
 
 
 def _not_offered(name: str, version: str, machine: str, python: str, advice: str | None) -> Problem:

@@ -33,6 +33,9 @@ MEASURED = {
 # The extension module that opening a model imports; what only other parts of a wheel load (accelerators,
 # converters) keeps no model from running.
 _ENTRANCE = re.compile(r"interpreter_wrapper[^/]*\.so|onnxruntime_pybind11_state[^/]*\.so")
+# What an extension that was compiled with the headers of numpy 1 or pybind11 before 2.12 imports is gone from
+# numpy 2 by that name; those that live with numpy 2 have its new name in them too.
+_ARRAY_MODULE = re.compile(rb"numpy\._?core(?=[.\0])")
 _NEWEST_GLIBC = 41
 _LIBRARY = re.compile(r"\.so(\.\d+)*$")
 _MOST_BYTES = 1 << 30
@@ -115,12 +118,15 @@ def read_wheel(path: Path) -> dict[str, Any]:
     """What one wheel says and what its libraries ask for; versions as text."""
     with zipfile.ZipFile(path) as archive:
         libraries: dict[str, Needs] = {}
+        array_modules: set[bytes] = set()
         for info in archive.infolist():
             if _LIBRARY.search(info.filename) and info.file_size <= _MOST_BYTES:
+                content = archive.read(info)
                 try:
-                    libraries[info.filename] = needs_of(archive.read(info))
+                    libraries[info.filename] = needs_of(content)
                 except ElfError:
                     continue
+                array_modules.update(_ARRAY_MODULE.findall(content))
         (metadata,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         headers = HeaderParser().parsestr(archive.read(metadata).decode("utf-8", "replace"))
     core = dict(_loaded(libraries))
@@ -132,6 +138,7 @@ def read_wheel(path: Path) -> dict[str, Any]:
         **{family.lower(): _text(needed.get(family)) for family in ("GLIBC", "GLIBCXX", "CXXABI")},
         "optional": {family.lower(): _text(version) for family, version in sorted(optional.items())},
         "numpy": _numpy(headers.get_all("Requires-Dist") or []),
+        "numpy_1": array_modules == {b"numpy.core"},
         "bytes": path.stat().st_size,
     }
 
@@ -191,4 +198,9 @@ def _together(name: str, version: str, machine: str, parts: list[dict[str, Any]]
         for family, needed in part["optional"].items():
             if numbers_of(needed) > numbers_of(entry[family] or "0"):
                 optional[family] = max(needed, optional.get(family, "0"), key=numbers_of)
-    return entry | {"optional": optional, "numpy": parts[-1]["numpy"], "bytes": parts[-1]["bytes"]}
+    return entry | {
+        "optional": optional,
+        "numpy": parts[-1]["numpy"],
+        "numpy_1": any(part["numpy_1"] for part in parts),
+        "bytes": parts[-1]["bytes"],
+    }

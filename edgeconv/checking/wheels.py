@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from edgeconv.checking._elf import Numbers, numbers_of
+from edgeconv.checking._elf import numbers_of
 
 DATA = Path(__file__).parent / "data" / "wheels.json"
 
@@ -28,6 +28,7 @@ class Wheel:
         tag: version of glibc that the wheel's name says; pip refuses it on an older one.
         glibc, glibcxx, cxxabi: what the libraries ask for that the runtime loads.
         numpy: what it says of numpy (``>=1.23.2``).
+        numpy_1: whether its extension was compiled for numpy 1, and fails at import beside numpy 2.
     """
 
     distribution: str
@@ -38,6 +39,7 @@ class Wheel:
     glibcxx: str | None
     cxxabi: str | None
     numpy: str | None = None
+    numpy_1: bool = False
 
     @property
     def lowest_glibc(self) -> str | None:
@@ -90,27 +92,19 @@ def pythons_of(distribution: str, version: str, machine: str) -> tuple[str, ...]
     return tuple(python for python in pythons_known() if version in offered(distribution, machine, python))
 
 
-def find_wheel(distribution: str, version: str, machine: str) -> Wheel | None:
-    """What that version asks for; one between two measured versions that ask for the same has it of them.
+def find_wheels(distribution: str, version: str, machine: str) -> tuple[Wheel, ...]:
+    """What was read of that version: one wheel, or the two neighbours of one that lies between read ones.
 
     Returns:
-        ``None`` where it was not measured and its neighbours do not tell.
+        Nothing where it is older or newer than all that were read.
     """
     known = measured(distribution, machine)
     if version in known:
-        return known[version]
-    if not known:
-        return None
+        return (known[version],)
     wanted = numbers_of(version)
     older = [wheel for wheel in known.values() if numbers_of(wheel.version) < wanted]
     newer = [wheel for wheel in known.values() if numbers_of(wheel.version) > wanted]
-    if older and newer and _asks(older[-1]) == _asks(newer[0]):
-        return older[-1]
-    return None
-
-
-def _asks(wheel: Wheel) -> tuple[str | None, ...]:
-    return (wheel.tag, wheel.glibc, wheel.glibcxx, wheel.cxxabi)
+    return (older[-1], newer[0]) if older and newer else ()
 
 
 def newest_that_fits(
@@ -124,12 +118,12 @@ def newest_that_fits(
 ) -> str | None:
     """The newest version whose wheel installs and loads there; ``None`` if none does."""
     for version in reversed(offered(distribution, machine, python)):
-        wheel = find_wheel(distribution, version, machine)
-        if (
-            wheel is not None
-            and fits(wheel.lowest_glibc, glibc)
+        wheels = find_wheels(distribution, version, machine)
+        if wheels and all(
+            fits(wheel.lowest_glibc, glibc)
             and fits(wheel.glibcxx, glibcxx)
             and (cxxabi is None or fits(wheel.cxxabi, cxxabi))
+            for wheel in wheels
         ):
             return version
     return None
@@ -141,11 +135,7 @@ def fits(needed: str | None, there: str | None) -> bool:
     >>> fits("2.34", "2.31"), fits("2.9", "2.31"), fits(None, "2.31")
     (False, True, True)
     """
-    return needed is None or (there is not None and _compared(needed) <= _compared(there))
-
-
-def _compared(version: str) -> Numbers:
-    return numbers_of(version)
+    return needed is None or (there is not None and numbers_of(needed) <= numbers_of(there))
 
 
 if __name__ == "__main__":

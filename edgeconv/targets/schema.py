@@ -155,7 +155,7 @@ class Target(_Model):
     architecture: str = Field(description="as platform.machine() says it: aarch64, armv7l, x86_64")
     models: list[str] = Field(
         default_factory=list,
-        description="what such a board calls itself, with * for anything: a probed one is told by the longest",
+        description="what such a board calls itself, * for anything; a probed one is told by the longest",
     )
     cpu: Cpu
     memory: Memory
