@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from edgeconv.agent.backends.base import backends
+from edgeconv.agent.measure import LARGEST_BURST
 from edgeconv.devices.base import Device, RuntimeChoice
 from edgeconv.devices.client import SILENCE_SECONDS, AgentClient, OpenModel
 from edgeconv.errors import DeviceError, UnavailableError, UsageError
@@ -116,6 +117,26 @@ class DeviceSession(Session):
         _, arrays = client.ask("infer", fields, self._sent(inputs), silence=self._silence)
         found = dict(arrays)
         return {b.spec.name: found[self._model.outputs[b.tensor.index]["name"]] for b in self._outputs}
+
+    def time(self, inputs: Arrays, calls: int) -> Any:
+        """See :meth:`edgeconv.runtimes.base.Session.time`; nothing of the way to the device is in it.
+
+        Raises:
+            DeviceError: the device went away.
+        """
+        import numpy
+
+        if calls < 1:
+            raise UsageError(f"{calls} inferences cannot be timed", hint="ask for at least one")
+        client, arrays = self._there(), self._sent(inputs)
+        places = {name: place for place, (name, _) in enumerate(arrays)}
+        fields = {"models": [self._model.number], "inputs": [[places]], "rounds": 1}
+        parts = []
+        for done in range(0, calls, LARGEST_BURST):
+            burst = min(LARGEST_BURST, calls - done)
+            _, told = client.ask("measure", {**fields, "burst": burst}, arrays, silence=self._silence)
+            parts.append(dict(told)["ns"].reshape(-1))
+        return numpy.concatenate(parts)
 
     @property
     def ran(self) -> Ran:

@@ -1,4 +1,4 @@
-"""``edgeconv.load``: an artifact opened in this process."""
+"""``edgeconv.load``: an artifact opened in this process, or on a device."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgeconv.devices.base import RuntimeChoice
+from edgeconv.devices.registry import find_device
+from edgeconv.devices.session import DeviceSession, Wish
 from edgeconv.formats.registry import identify
 from edgeconv.recipe.beside import contract_beside, is_bare
 from edgeconv.recipe.contracts import describe_source, source_contract
@@ -13,14 +16,30 @@ from edgeconv.runtimes.base import Session
 from edgeconv.runtimes.registry import runtime_for
 
 
-def load(path: Path, *, threads: int = 1, options: Mapping[str, Any] | None = None) -> Session:
-    """Open an artifact with the runtime of its format, under the contract that it states.
+def load(
+    path: Path,
+    *,
+    device: str | None = None,
+    runtime: str | None = None,
+    threads: int = 1,
+    accelerator: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Session:
+    """Open an artifact with a runtime of its format, under the contract that it states.
 
     A graph states none: where edgeconv made it, the manifest beside it does.
 
+    Args:
+        path: file or folder.
+        device: name of the device; with a ``runtime`` alone it is this machine, without both this process.
+        runtime: that opens it there, ``NAME`` or ``NAME==VERSION``.
+        threads: intra-op threads.
+        accelerator: of the runtime.
+        options: what else opening it needs.
+
     Raises:
         UsageError: the path, a name or an option is wrong.
-        UnavailableError: no runtime here opens the format.
+        UnavailableError: no runtime here opens the format, or the device or its runtime is not here.
         ConversionError: the runtime refuses the model.
     """
     part = identify(path)
@@ -35,4 +54,9 @@ def load(path: Path, *, threads: int = 1, options: Mapping[str, Any] | None = No
         outputs=outputs,
         as_it_is=True,
     )
-    return runtime_for(part.name).open(path, contract, threads=threads, options=given)
+    if device is None and runtime is None:
+        if accelerator is not None:
+            given["accelerator"] = accelerator
+        return runtime_for(part.name).open(path, contract, threads=threads, options=given)
+    wish = Wish(RuntimeChoice.parse(runtime) if runtime is not None else None, threads, accelerator, given)
+    return DeviceSession(find_device(device or "local"), path, part.name, contract, wish)

@@ -16,8 +16,9 @@ that TensorFlow computes from the last segment on only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from edgeconv.errors import ConversionError, UsageError
@@ -163,6 +164,10 @@ class ReferenceSession(GraphSession):
         except (tf.errors.OpError, ValueError, TypeError) as error:
             raise as_conversion_error(error, "TensorFlow could not run the source", self._path) from error
         return {spec.name: as_array(value) for spec, value in zip(self.outputs, results, strict=True)}
+
+    def prepare(self, inputs: Mapping[str, Any]) -> Callable[[], object]:
+        """See :meth:`edgeconv.runtimes.base.Session.prepare`: what is replaced is computed anew each time."""
+        return partial(self.infer, inputs)
 
     def _value(self, item: Replaced, values: Mapping[str, Any]) -> Any:
         import numpy

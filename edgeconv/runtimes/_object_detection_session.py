@@ -19,13 +19,13 @@ from edgeconv.environments.store import required
 from edgeconv.errors import ConversionError, UsageError
 from edgeconv.formats._checkpoint_files import checkpoint_files
 from edgeconv.formats.base import Contract
-from edgeconv.runtimes.base import Arrays
+from edgeconv.runtimes.base import Arrays, Session
 
 ENVIRONMENT = "object-detection"
 ANSWER_SECONDS = 600.0
 
 
-class ObjectDetectionSession:
+class ObjectDetectionSession(Session):
     """See :class:`edgeconv.runtimes.base.Session`."""
 
     def __init__(self, path: Path, contract: Contract | None, options: Mapping[str, Any]) -> None:
@@ -73,10 +73,6 @@ class ObjectDetectionSession:
             if missing:
                 raise ConversionError(f"the model of the checkpoint does not give {', '.join(missing)}")
             return {spec.name: arrays[spec.name] for spec in self.outputs}
-
-    def __call__(self, inputs: Arrays) -> dict[str, Any]:
-        """The same as :meth:`infer`."""
-        return self.infer(inputs)
 
     def close(self) -> None:
         """See :meth:`edgeconv.runtimes.base.Session.close`."""

@@ -240,15 +240,28 @@ class ProgramSession(Session):
         """See :meth:`edgeconv.runtimes.base.Session.infer`."""
         import tensorflow as tf
 
-        if self._function is None:
-            raise UsageError("this session is closed", where=self._path)
-        feeds = checked_inputs(inputs, self.inputs, self._path)
+        call = self.prepare(inputs)
         try:
-            with _layouts_turned(self._turned):
-                values = self._function(*[tf.constant(feeds[spec.name]) for spec in self.inputs])
+            values: Any = call()
         except (tf.errors.OpError, ValueError) as error:
             raise as_conversion_error(error, "TensorFlow could not run the model", self._path) from error
         return {spec.name: as_array(values[spec.name].numpy()) for spec in self.outputs}
+
+    def prepare(self, inputs: Mapping[str, Any]) -> Callable[[], object]:
+        """See :meth:`edgeconv.runtimes.base.Session.prepare`."""
+        import tensorflow as tf
+
+        if self._function is None:
+            raise UsageError("this session is closed", where=self._path)
+        feeds = checked_inputs(inputs, self.inputs, self._path)
+        constants = [tf.constant(feeds[spec.name]) for spec in self.inputs]
+        function, turned = self._function, self._turned
+
+        def call() -> Any:
+            with _layouts_turned(turned):
+                return function(*constants)
+
+        return call
 
     def close(self) -> None:
         """See :meth:`edgeconv.runtimes.base.Session.close`."""

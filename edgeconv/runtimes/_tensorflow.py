@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Self
 
 from edgeconv.errors import ConversionError, EdgeconvError, UntrustedModelError, UsageError
@@ -178,19 +179,16 @@ class GraphSession(Session):
         """See :meth:`edgeconv.runtimes.base.Session.infer`."""
         import tensorflow as tf
 
-        feeds = checked_inputs(inputs, self.inputs, self._path)
-        if self._session is None:
-            raise UsageError("this session is closed", where=self._path)
-        if self._run is None:
-            self._run = self._session.make_callable(
-                [tensor_name(spec) for spec in self.outputs],
-                feed_list=[tensor_name(spec) for spec in self._fed],
-            )
+        call = self._call(inputs)
         try:
-            values = self._run(*[feeds[spec.name] for spec in self._fed])
+            values = call()
         except (tf.errors.OpError, ValueError, TypeError) as error:
             raise as_conversion_error(error, "TensorFlow could not run the model", self._path) from error
         return {spec.name: as_array(value) for spec, value in zip(self.outputs, values, strict=True)}
+
+    def prepare(self, inputs: Mapping[str, Any]) -> Callable[[], object]:
+        """See :meth:`edgeconv.runtimes.base.Session.prepare`."""
+        return self._call(inputs)
 
     def close(self) -> None:
         """See :meth:`edgeconv.runtimes.base.Session.close`."""
@@ -203,6 +201,17 @@ class GraphSession(Session):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def _call(self, inputs: Mapping[str, Any]) -> Callable[[], Any]:
+        feeds = checked_inputs(inputs, self.inputs, self._path)
+        if self._session is None:
+            raise UsageError("this session is closed", where=self._path)
+        if self._run is None:
+            self._run = self._session.make_callable(
+                [tensor_name(spec) for spec in self.outputs],
+                feed_list=[tensor_name(spec) for spec in self._fed],
+            )
+        return partial(self._run, *[feeds[spec.name] for spec in self._fed])
 
 
 def tensor_name(spec: TensorSpec) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
+from edgeconv.errors import ConversionError, EdgeconvError, UsageError
 from edgeconv.formats.base import Contract, TensorSpec
 
 Arrays = Mapping[str, Any]
@@ -40,6 +42,41 @@ class Session(Protocol):
     def __call__(self, inputs: Arrays) -> dict[str, Any]:
         """The same as :meth:`infer`."""
         return self.infer(inputs)
+
+    def prepare(self, inputs: Arrays) -> Callable[[], object]:
+        """Put the inputs where the runtime wants them; what is returned runs one inference on them.
+
+        That is all that :meth:`time` times: what a runtime does not need for an inference is done before. It
+        is good until the next call of ``prepare`` or ``infer``. Raises what :meth:`infer` raises.
+        """
+        return partial(self.infer, inputs)
+
+    def time(self, inputs: Arrays, calls: int) -> Any:
+        """Run that many inferences in a row and time each by itself, on a clock that only goes forward.
+
+        Args:
+            inputs: as for :meth:`infer`.
+            calls: how many, at least 1. The first ones pay for what a runtime does once.
+
+        Returns:
+            Nanoseconds of each, in their order: ``numpy.ndarray`` of int64, shape ``(calls,)``.
+
+        Raises:
+            UsageError, ConversionError: as :meth:`infer`.
+        """
+        import numpy
+
+        from edgeconv.agent.measure import samples_of
+
+        if calls < 1:
+            raise UsageError(f"{calls} inferences cannot be timed", hint="ask for at least one")
+        call = self.prepare(inputs)
+        try:
+            return numpy.array(samples_of(call, calls), numpy.int64)
+        except EdgeconvError:
+            raise
+        except Exception as error:  # the runtime's own; what would explain it is not called while it is timed
+            raise ConversionError("the inference failed", why=str(error)[:500]) from error
 
     def close(self) -> None:
         """Give the memory back. The session cannot be used after it."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -71,27 +72,31 @@ class LiteRTSession(Session):
         Inputs whose dimensions are not fixed may change their shape from call to call; memory is laid out
         anew only when they do. Strings are arrays of ``bytes``.
         """
-        import numpy as np
-
-        interpreter = self._open()
-        fixed = {bound.spec.name: bound.fixed for bound in self._bound_inputs}
-        arrays = {
-            name: np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array
-            for name, array in checked_inputs(inputs, self.inputs, str(self._path), shapes=fixed).items()
-        }
+        arrays = self._checked(inputs)
         try:
             if self._runner is not None:
-                interpreter.reset_all_variables()
+                self._open().reset_all_variables()
                 return self._run_signature({b.key: arrays[b.spec.name] for b in self._bound_inputs})
-            self._allocate(arrays)
-            interpreter.reset_all_variables()
-            for bound in self._bound_inputs:
-                interpreter.set_tensor(bound.index, arrays[bound.spec.name])
-            interpreter.invoke()
+            self._set(arrays)
+            self._open().invoke()
             return {b.spec.name: self._output(b) for b in self._bound_outputs}
         except (ValueError, RuntimeError) as error:
             self._allocated = False
             raise _refused(error, self._path) from error
+
+    def prepare(self, inputs: Arrays) -> Callable[[], object]:
+        """See :meth:`edgeconv.runtimes.base.Session.prepare`; variable tensors run on between the calls."""
+        if self._runner is not None:
+            self.infer(inputs)  # lays out the memory of its subgraph and leaves the inputs in it
+            return partial(self._open()._interpreter.Invoke, self.subgraph)
+        arrays = self._checked(inputs)
+        try:
+            self._set(arrays)
+        except (ValueError, RuntimeError) as error:
+            self._allocated = False
+            raise _refused(error, self._path) from error
+        invoke: Callable[[], object] = self._open().invoke
+        return invoke
 
     @property
     def interpreter(self) -> Any:
@@ -183,6 +188,21 @@ class LiteRTSession(Session):
             return self._open().get_tensor(detail["index"], self.subgraph)
         except ValueError:
             return None
+
+    def _checked(self, inputs: Arrays) -> dict[str, Any]:
+        import numpy as np
+
+        self._open()
+        fixed = {bound.spec.name: bound.fixed for bound in self._bound_inputs}
+        arrays = checked_inputs(inputs, self.inputs, str(self._path), shapes=fixed)
+        return {n: np.char.encode(a, "utf-8") if a.dtype.kind == "U" else a for n, a in arrays.items()}
+
+    def _set(self, arrays: Arrays) -> None:
+        """Memory and inputs of the main graph."""
+        self._allocate(arrays)
+        self._open().reset_all_variables()
+        for bound in self._bound_inputs:
+            self._open().set_tensor(bound.index, arrays[bound.spec.name])
 
     def _allocate(self, arrays: Arrays) -> None:
         for bound in self._bound_inputs:

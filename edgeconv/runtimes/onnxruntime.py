@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -47,20 +48,18 @@ class OnnxRuntimeSession(Session):
             UsageError: an input is missing, unknown, or of the wrong rank, size or dtype.
             ConversionError: ONNX Runtime failed; names node and op.
         """
-        if self._session is None:
-            raise UsageError("the session is closed", where=str(self._path))
-        arrays = checked_inputs(inputs, self.inputs, str(self._path))
-        feeds = {
-            spec.inner_name: _as_taken(arrays[spec.name], spec, self._path)
-            for spec in self.inputs
-            if spec.inner_name in self._present
-        }
+        feeds = self._feeds(inputs)
         try:
             values = self._session.run(self._wanted, feeds)
         except Exception as error:
             raise _refusal(str(error), self._path, "the inference failed") from error
         specs = (*self.outputs, *self.fetched)
         return {spec.name: value for spec, value in zip(specs, values, strict=True)}
+
+    def prepare(self, inputs: Mapping[str, Any]) -> Callable[[], object]:
+        """See :meth:`edgeconv.runtimes.base.Session.prepare`."""
+        feeds = self._feeds(inputs)
+        return partial(self._session.run, self._wanted, feeds)
 
     def close(self) -> None:
         """Give the memory back."""
@@ -71,6 +70,16 @@ class OnnxRuntimeSession(Session):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def _feeds(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        if self._session is None:
+            raise UsageError("the session is closed", where=str(self._path))
+        arrays = checked_inputs(inputs, self.inputs, str(self._path))
+        return {
+            spec.inner_name: _as_taken(arrays[spec.name], spec, self._path)
+            for spec in self.inputs
+            if spec.inner_name in self._present
+        }
 
 
 class OnnxRuntime:
