@@ -22,6 +22,7 @@ from edgeconv.formats.registry import identify
 from edgeconv.targets.loading import Place, find_place
 from edgeconv.targets.schema import Memory, Runtime, show_size
 
+_GRAVITY = ("refused", "unknown", "note")
 _OF_BOARDS = frozenset({"wheel", "python", "libc", "libstdcxx"})
 _SPACE = ("memory", "storage")
 _BYTES = {"fp32": 4, "fp16": 2, "dynamic": 1, "int8": 1, "int16x8": 1, "mixed": 2}
@@ -202,7 +203,8 @@ def _of_runtime(
         )
     if limits is not None:
         found.extend(limit_problems(limits, description, precision))
-    return [*board_problems(place.target, place.release, runtime), *found]
+    found = [*board_problems(place.target, place.release, runtime), *found]
+    return sorted(found, key=lambda problem: _GRAVITY.index(problem.severity))
 
 
 def _format_problem(place: Place, runtimes: Sequence[Runtime], format_name: str) -> Problem:

@@ -72,7 +72,6 @@ def _name(one: RuntimeVerdict) -> str:
 
 def _print_problems(console: Console, problems: Sequence[Problem], quiet: bool, verbose: bool) -> None:
     shown = [problem for problem in problems if not (quiet and problem.severity == "note")]
-    shown.sort(key=lambda problem: ("refused", "unknown", "note").index(problem.severity))
     hints: set[str] = set()
     for problem in shown if verbose else shown[:_MOST]:
         where = f" ({problem.where})" if problem.where else ""
