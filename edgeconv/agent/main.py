@@ -114,6 +114,9 @@ class Agent:
         except BrokenPipeError:
             raise
         except Exception as error:  # a defect here must not end what else is open
+            if isinstance(error, ModuleNotFoundError) and error.name == "numpy":
+                lacks = "numpy is not installed for this Python (%s)" % sys.executable
+                return _answer(header, _error("unavailable", lacks, "pip install numpy"))
             traceback.print_exc()
             return _answer(header, _error("defect", "%s: %.500s" % (type(error).__name__, error), None))
 

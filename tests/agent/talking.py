@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -159,13 +158,3 @@ class Talk:
 def left_in(store: Path) -> list[str]:
     """All files in a store, relative to it."""
     return sorted(path.relative_to(store).as_posix() for path in store.rglob("*") if path.is_file())
-
-
-def until(true: Callable[[], bool], seconds: float = 20.0) -> bool:
-    """Wait until something is so."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if true():
-            return True
-        time.sleep(0.02)
-    return False
