@@ -23,6 +23,7 @@ _COMMANDS = {
     "compare": "Prove that two artifacts compute the same, output by output.",
     "check": "Will an artifact run on a target: runtimes, ops, libc, memory.",
     "targets": "Kinds of devices: list, show, add.",
+    "devices": "Where artifacts run: list, add, probe, create, remove, clean.",
     "environments": "Side environments for what cannot live beside edgeconv: list, create, show, remove.",
     "completion": "Print the shell completion script.",
 }

@@ -67,6 +67,8 @@ class Device(Protocol):
     """Whether its times say nothing of a real board; they are marked, and never compared with real ones."""
     shares_files: bool
     """Whether the agent sees this machine's files, so that nothing has to be sent."""
+    about: str
+    """One line for a person: what and where it is."""
 
     def start(self, runtime: RuntimeChoice | None) -> Start:
         """How to start the agent where ``runtime`` is installed (the device's own choice where ``None``).
@@ -74,6 +76,10 @@ class Device(Protocol):
         Raises:
             UnavailableError: the device, or that runtime on it, is not here; the hint says how to get it.
         """
+        ...
+
+    def runtimes(self) -> tuple[RuntimeChoice, ...]:
+        """Runtimes that are known to be there in a place of their own, beside what ``start(None)`` finds."""
         ...
 
 

@@ -31,6 +31,8 @@ class EmulatedDevice:
         """A board that is or can be made under ``base``."""
         self.board = board
         self.name = board.name
+        self.target = board.target
+        self.about = board.about
         self._base = base
 
     def start(self, runtime: RuntimeChoice | None) -> Start:

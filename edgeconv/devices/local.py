@@ -25,6 +25,13 @@ class LocalDevice:
     kind = "local"
     emulated = False
     shares_files = True
+    about = "this machine, and its side environments"
+
+    def runtimes(self) -> tuple[RuntimeChoice, ...]:
+        """What the side environments have, beside this Python."""
+        names = {distribution: name for name, distribution in _DISTRIBUTIONS.items()}
+        specs = [environment.spec for environment in store.installed() if environment.spec.version]
+        return tuple(RuntimeChoice(names.get(spec.name, spec.name), spec.version) for spec in specs)
 
     def start(self, runtime: RuntimeChoice | None) -> Start:
         """This Python where it has the runtime in that version, else the side environment that has it."""

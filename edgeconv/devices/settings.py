@@ -85,7 +85,7 @@ def remove(name: str) -> bool:
     left = written_down()
     if left.pop(name, None) is None:
         return False
-    key = re.compile(rf"""(?:{re.escape(name)}|"{re.escape(name)}"|'{re.escape(name)}')\s*:""")
+    key = _key_line(name)
     kept: list[str] = []
     within = False
     for line in path.read_text().splitlines(keepends=True):
@@ -95,6 +95,20 @@ def remove(name: str) -> bool:
             kept.append(line)
     _write(path, "".join(kept), left)
     return True
+
+
+def set_value(name: str, key: str, value: str) -> None:
+    """Set one setting of a device that is in the user's file, and leave the rest as it stands."""
+    path = settings_file()
+    meant = written_down()
+    meant[name] = {**meant[name], key: value}
+    lines = path.read_text().splitlines(keepends=True)
+    begins = [number for number, line in enumerate(lines) if _key_line(name).match(line)]
+    if len(begins) == 1:
+        following = lines[begins[0] + 1] if begins[0] + 1 < len(lines) else ""
+        indent = following[: len(following) - len(following.lstrip(" "))] or "  "
+        lines.insert(begins[0] + 1, indent + yaml.safe_dump({key: value}))
+    _write(path, "".join(lines), meant)
 
 
 def checked(schema: type[Schema], name: str, settings: Mapping[str, Any], path: Path) -> Schema:
@@ -123,6 +137,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
     words = list(known)
     near = difflib.get_close_matches(word, words, n=1)
     return f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(words) or 'none'}"
+
+
+def _key_line(name: str) -> re.Pattern[str]:
+    word = re.escape(name)
+    return re.compile(rf"""(?:{word}|"{word}"|'{word}')\s*:""")
 
 
 def _parsed(text: str, path: Path) -> dict[str, dict[str, Any]]:

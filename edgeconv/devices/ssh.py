@@ -60,7 +60,8 @@ class SshDevice:
         self.host = settings.host
         self.target = settings.target
         self.python = settings.python
-        self.runtimes: Mapping[str, str] = settings.runtimes
+        self.pythons: Mapping[str, str] = settings.runtimes
+        self.about = f"{settings.host} over SSH"
         self.store = settings.store or STORE
         self._login: list[str] = []
         for flag, value in (("-F", settings.config), ("-i", settings.identity), ("-p", settings.port)):
@@ -87,12 +88,16 @@ class SshDevice:
             reap=lambda pid: self._reap(pid, agent.sha256),
         )
 
+    def runtimes(self) -> tuple[RuntimeChoice, ...]:
+        """Those that have a Python of their own there, as the settings say."""
+        return tuple(RuntimeChoice.parse(key) for key in self.pythons)
+
     def python_for(self, runtime: RuntimeChoice | None) -> str | None:
         """The Python that has this runtime, as the settings say; ``None``: the one on the board's PATH."""
         if runtime is not None:
             for key in (str(runtime), runtime.name):
-                if key in self.runtimes:
-                    return self.runtimes[key]
+                if key in self.pythons:
+                    return self.pythons[key]
         return self.python
 
     def command(self, line: str) -> tuple[str, ...]:
