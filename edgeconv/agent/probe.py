@@ -18,7 +18,7 @@ from typing import Any, Callable
 
 from .backends.base import backends, installed_version
 from .processor import processor
-from .sensors import Sensors, pi_flag_names, read
+from .sensors import ROOT, Sensors, pi_flag_names, read
 
 _L4T_TO_JETPACK = {"28": "3", "32": "4", "34": "5", "35": "5", "36": "6", "38": "7"}
 """Major release of L4T to that of JetPack (NVIDIA's archive of Jetson Linux)."""
@@ -37,7 +37,7 @@ _LIBRARIES = (
 )
 
 
-def probe(store: str, root: str = "/") -> dict[str, Any]:
+def probe(store: str, root: str = ROOT) -> dict[str, Any]:
     """All that is known of the device.
 
     Args:
@@ -111,7 +111,7 @@ def memory(root: str) -> dict[str, int | None]:
 
 def libc(root: str) -> str | None:
     """``glibc 2.36``, ``musl``; of the running system, or of the one whose files lie under ``root``."""
-    if root == "/":
+    if root == ROOT:
         try:
             return os.confstr("CS_GNU_LIBC_VERSION")
         except (ValueError, OSError):

@@ -22,12 +22,15 @@ PI_FLAGS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft 
 """Bits of ``get_throttled``: these now, the same plus 16 since the board was started (Raspberry Pi
 documentation of ``vcgencmd``)."""
 _MOST = 4096
+ROOT = os.environ.get("EDGECONV_AGENT_ROOT", "/")
+"""Below which the files that describe the device are read. An emulator shows a missing file of the board as
+the host's of that name; below the board's own tree there are none of the host."""
 
 
 class Sensors:
     """What can be read here; the files are looked for once, as that is slower than reading them."""
 
-    def __init__(self, root: str = "/") -> None:
+    def __init__(self, root: str = ROOT) -> None:
         self._root = root
         cpu = "sys/devices/system/cpu/cpu[0-9]*/"
         self._frequencies = self._find(cpu + "cpufreq/scaling_cur_freq")

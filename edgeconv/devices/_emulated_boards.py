@@ -21,7 +21,7 @@ from edgeconv.devices.base import RuntimeChoice
 from edgeconv.errors import UnavailableError, UsageError
 
 _DATA = Path(__file__).parent / "data"
-_LAYOUT = 1
+_LAYOUT = 2
 """Raised when the code that builds userlands makes something else of the same data."""
 _MACHINES = {"arm64": "aarch64", "armhf": "armv7l"}
 _TRIPLETS = {"arm64": "aarch64-linux-gnu", "armhf": "arm-linux-gnueabihf"}

@@ -87,6 +87,7 @@ def variables(
         "PATH": "/nonexistent",
         "HOME": "/nonexistent",
         "TMPDIR": tempfile.gettempdir(),
+        "EDGECONV_AGENT_ROOT": str(root),
         "ORT_DISABLE_TELEMETRY": "1",
         **({} if compiling else {"PYTHONDONTWRITEBYTECODE": "1"}),
     }

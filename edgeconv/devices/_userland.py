@@ -234,6 +234,7 @@ def _furnish(board: Board, root: Path) -> None:
         "proc/cpuinfo": board.cpuinfo(),
         "proc/device-tree/model": f"{board.model}\0",
         **{f"sys/devices/system/cpu/{name}": text for name, text in cpus.items()},
+        **{f"sys/devices/system/cpu/cpu{core}/cpu_capacity": "1024\n" for core in range(board.cores)},
     }.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
