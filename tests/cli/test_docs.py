@@ -32,12 +32,18 @@ def rows(table: str) -> list[list[str]]:
     return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
+def parameters(command: click.Command) -> list[click.Parameter]:
+    """Of a command, and of those below it."""
+    below = command.commands.values() if isinstance(command, click.Group) else ()
+    return [*command.params, *(each for inner in below for each in parameters(inner))]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_flag_of_every_command_is_in_the_page(name: str) -> None:
     command = group.get_command(None, name)  # type: ignore[arg-type]
     assert command is not None
     text = section("commands.md", f"## edgeconv {name}") + section("commands.md", "## Flags of every command")
-    for parameter in command.params:
+    for parameter in parameters(command):
         if isinstance(parameter, click.Option):
             assert any(f"`{flag}" in text for flag in parameter.opts), f"{parameter.opts} is not documented"
         else:
@@ -48,7 +54,7 @@ def test_every_flag_of_every_command_is_in_the_page(name: str) -> None:
 def test_the_page_names_no_flag_that_a_command_has_not(name: str) -> None:
     command = group.get_command(None, name)  # type: ignore[arg-type]
     assert command is not None
-    known = {flag for parameter in command.params for flag in parameter.opts} | {"--help", "-h"}
+    known = {flag for parameter in parameters(command) for flag in parameter.opts} | {"--help", "-h"}
     table = [row[0] for row in rows(section("commands.md", f"## edgeconv {name}"))]
     named = {flag for cell in table for flag in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", cell)}
     assert named <= known
