@@ -40,13 +40,20 @@ def convert(job: ConversionJob) -> ConversionResult:
     Inputs and outputs stay as they are in the float file, so the contract changes in tensor names only.
     Options: ``per_channel_dense`` (default true; false for runtimes that take one scale for a dense
     layer), ``calibration_rule`` (``min_max`` or ``moving_average``), ``calibration_limit`` (at most so many
-    samples, 500 by default).
+    samples, 500 by default), ``runs_on`` (see :mod:`edgeconv.conversions._tflite_variants`).
 
     Raises:
         UsageError: the calibration samples do not fit the model or hold NaN.
         ConversionError: the model cannot have this precision; names the op that stands in the way.
     """
-    from edgeconv.quantization.litert_quantizer import STATIC, activations, load_float_model, quantize
+    from edgeconv.conversions._tflite_variants import variant_that_runs
+    from edgeconv.quantization.litert_quantizer import (
+        STATIC,
+        Quantized,
+        activations,
+        load_float_model,
+        quantize,
+    )
     from edgeconv.quantization.ranges import collect_ranges
     from edgeconv.runtimes.litert import RUNTIME
 
@@ -66,15 +73,22 @@ def convert(job: ConversionJob) -> ConversionResult:
             tensors = activations(source.model, places.subgraph)
             rule = str(job.options.get("calibration_rule", "min_max"))
             ranges = collect_ranges(session, tensors, samples, rule=rule)
-    quantized = quantize(
-        source,
-        job.precision,
-        ranges=ranges,
-        calibrated_subgraph=places.subgraph,
-        per_channel_dense=bool(job.options.get("per_channel_dense", True)),
-        where=where,
-    )
-    job.destination.write_bytes(quantized.data)
+
+    def made(per_channel_dense: bool, leave: frozenset[str]) -> Quantized:
+        quantized = quantize(
+            source,
+            job.precision,
+            ranges=ranges,
+            calibrated_subgraph=places.subgraph,
+            per_channel_dense=per_channel_dense,
+            leave=leave,
+            where=where,
+        )
+        job.destination.write_bytes(quantized.data)
+        return quantized
+
+    quantized, said = variant_that_runs(job, made)
+    notes += said
     notes += quantized.notes(job.precision)
     if job.precision == "int16x8":
         notes.append(_INT16_NOTE)
@@ -198,6 +212,6 @@ CONVERSION = Conversion(
     cost=0.2,
     preload=("litert_quantizer.quantizer", "ai_edge_litert.interpreter"),
     tools=("litert-quantizer", "ai-edge-litert", "numpy"),
-    options=("per_channel_dense", "calibration_rule", "calibration_limit"),
+    options=("per_channel_dense", "calibration_rule", "calibration_limit", "runs_on"),
     needs_calibration=("int8", "int16x8"),
 )

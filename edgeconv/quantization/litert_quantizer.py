@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,6 +28,9 @@ from edgeconv.quantization.float_edges import repoint_signatures, restore_float_
 
 STATIC = ("int8", "int16x8")
 """Precisions with integer activations: they need calibration."""
+
+_QUANTIZER_NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}
+"""Operators that LiteRT Quantizer has another name for."""
 
 _SMALL_WEIGHTS = 1024
 """Elements; TensorFlow's converter has the same limit."""
@@ -146,6 +149,7 @@ def quantize(
     ranges: Mapping[str, Mapping[str, Any]] | None = None,
     calibrated_subgraph: int = 0,
     per_channel_dense: bool = True,
+    leave: Collection[str] = (),
     where: str = "the model",
 ) -> Quantized:
     """Quantize a float model.
@@ -158,6 +162,7 @@ def quantize(
             other signatures) compute in float32 in the static precisions, as their values cannot be watched.
         per_channel_dense: one scale for each output of a dense layer; ``False`` for old runtimes, which
             take only one scale for the whole in the dynamic precision.
+        leave: kinds of operators that stay as they are, for runtimes that take them in float32 only.
         where: named in errors.
 
     Returns:
@@ -176,6 +181,7 @@ def quantize(
             # What is too fine for int8 is treated as if it had not been calibrated: it stays float32.
             known = {name: found for name, found in (ranges or {}).items() if name not in too_fine}
             quantizer = _quantizer(source, precision, known, calibrated_subgraph, per_channel_dense)
+            _leave_kinds(quantizer, leave)
             _leave_small_weights(quantizer, smallest)
             try:
                 result = quantizer.quantize(
@@ -274,6 +280,22 @@ def _quantizer(
                 # Their weights can be narrow all the same. The empty group makes it another key.
                 quantizer.add_dynamic_config(f"(?:){pattern}", everything, num_bits=8)
     return quantizer
+
+
+def can_be_left(kind: str) -> bool:
+    """Whether :func:`quantize` can leave a kind of operators as it is."""
+    from litert_quantizer import qtyping
+
+    return _QUANTIZER_NAMES.get(kind, kind) in {name.value for name in qtyping.TFLOperationName}
+
+
+def _leave_kinds(quantizer: Any, kinds: Collection[str]) -> None:
+    from litert_quantizer import algorithm_manager, qtyping
+
+    for kind in kinds:
+        name = qtyping.TFLOperationName(_QUANTIZER_NAMES.get(kind, kind))
+        nothing = algorithm_manager.AlgorithmName.NO_QUANTIZE
+        quantizer.update_quantization_recipe(".*", name, algorithm_key=nothing)
 
 
 def _leave_small_weights(quantizer: Any, smallest: int) -> None:

@@ -3,15 +3,18 @@
     python run_artifacts.py PAYLOAD.json ANSWER.json
 
 The payload: ``files``, a list of ``{"path", "shapes": {input: [sizes]}, "values": {input: number}}`` of
-which only ``path`` has to be there; ``seconds``, wall time for each of them; ``until``, the stage to stop
-before: ``prepare`` or ``invoke``; ``delegates``, false to leave out what a runtime would take by itself
-(XNNPACK). The answer: ``runtime``, ``version``, and ``results``, one for each file in order: ``{"loaded",
-"invoked", "stage", "error", "crash", "outputs"}``. A file that ends the process (``crash`` has the signal) or
-takes too long ends only itself: the work is done by a child, and another one goes on with the next file.
+which only ``path`` has to be there; ``seconds``, wall time for each of them; ``until``, the stage to
+stop before: ``prepare`` or ``invoke``; ``value``, what all inputs are filled with; ``alone``, true for a
+process of its own for each file; ``delegates``, false to leave out what a runtime would take by itself
+(XNNPACK). The answer: ``runtime``, ``version``, and ``results``, one for each file in order:
+``{"loaded", "invoked", "stage", "error", "crash", "outputs"}``. A file that ends the process (``crash``
+has the signal) or takes too long ends only itself: the work is done by a child, and another one goes on
+with the next file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -47,7 +50,8 @@ def _all(asked: dict[str, Any], name: str) -> list[dict[str, Any]]:
     files, seconds = asked["files"], float(asked.get("seconds", 60))
     results: list[dict[str, Any]] = []
     while len(results) < len(files):
-        results += _some(files[len(results) :], seconds, asked, name)
+        left = files[len(results) :]
+        results += _some(left[:1] if asked.get("alone") else left, seconds, asked, name)
     return results
 
 
@@ -144,6 +148,8 @@ def _tflite(file: dict[str, Any], asked: dict[str, Any], reached: Callable[[str]
         module = importlib.import_module("ai_edge_litert.interpreter")
     except ImportError:
         module = importlib.import_module("tflite_runtime.interpreter")
+    with contextlib.suppress(ImportError):
+        importlib.import_module("ml_dtypes")  # NumPy has no bfloat16 of its own
     resolver = module.OpResolverType.AUTO
     if not asked.get("delegates", True):
         resolver = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
@@ -161,7 +167,7 @@ def _tflite(file: dict[str, Any], asked: dict[str, Any], reached: Callable[[str]
         return []
     reached("invoke")
     for position, detail in enumerate(model.get_input_details()):
-        value = file.get("values", {}).get(detail["name"])
+        value = file.get("values", {}).get(detail["name"], asked.get("value"))
         array = _values(detail["shape"], detail["dtype"], position, value)
         if array.size:
             model.set_tensor(detail["index"], array)
@@ -192,7 +198,7 @@ def _onnx(file: dict[str, Any], asked: dict[str, Any], reached: Callable[[str], 
         sizes = [size if isinstance(size, int) else 1 for size in each.shape]
         sizes = file.get("shapes", {}).get(each.name, sizes)
         kind = each.type.replace("tensor(", "").replace(")", "")
-        value = file.get("values", {}).get(each.name)
+        value = file.get("values", {}).get(each.name, asked.get("value"))
         feeds[each.name] = _values(sizes, numpy.dtype(_ONNX_TYPES[kind]), position, value)
     return [list(numpy.shape(output)) for output in session.run(None, feeds)]
 
