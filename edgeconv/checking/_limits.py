@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from edgeconv.checking.base import Problem
-from edgeconv.formats.base import Description
+from edgeconv.formats.base import Description, TensorSpec
 from edgeconv.targets.schema import Limits
 
 
@@ -50,13 +51,27 @@ def _op_problems(limits: Limits, description: Description, own: list[str]) -> It
 
 
 def _open_shapes(description: Description) -> Iterator[Problem]:
-    for signature in description.signatures:
-        for tensor in signature.inputs:
-            if tensor.shape is None or None in tensor.shape:
-                shape = "any rank" if tensor.shape is None else "×".join(str(d or "?") for d in tensor.shape)
-                pinned = ",".join(str(d or 1) for d in tensor.shape or ())
-                yield Problem(
-                    "open-shape",
-                    f"input '{tensor.name}' has an open dimension ({shape}), all must be fixed there",
-                    hint=f"convert it with '--shape {tensor.name}={pinned}'" if pinned else None,
-                )
+    flags = shape_flags(description)
+    for tensor in _open_inputs(description):
+        shape = "any rank" if tensor.shape is None else "×".join(str(d or "?") for d in tensor.shape)
+        yield Problem(
+            "open-shape",
+            f"input '{tensor.name}' has an open dimension ({shape}), all must be fixed there",
+            hint=f"convert it with {flags}" if flags else None,
+        )
+
+
+def shape_flags(description: Description) -> str:
+    """The flags that pin every open dimension to one, quoted for a shell; empty where there is none."""
+    words = []
+    for tensor in _open_inputs(description):
+        if tensor.shape:
+            pinned = ",".join(str(d or 1) for d in tensor.shape)
+            words += ["--shape", f"{tensor.name}={pinned}"]
+    return shlex.join(words)
+
+
+def _open_inputs(description: Description) -> list[TensorSpec]:
+    inputs = [tensor for signature in description.signatures for tensor in signature.inputs]
+    found = {tensor.name: tensor for tensor in inputs if tensor.shape is None or None in tensor.shape}
+    return list(found.values())

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeconv.checking._boards import board_problems
-from edgeconv.checking._limits import limit_problems
+from edgeconv.checking._limits import limit_problems, shape_flags
 from edgeconv.checking.base import Problem, RuntimeVerdict, Verdict, checker_for, checkers, worst
 from edgeconv.checking.memory import MemoryNeed, memory_need
 from edgeconv.checking.wheels import distributions, newest_that_fits, offered_anywhere
@@ -125,7 +125,7 @@ def check(path: Path, target: str | Place, *, runtime: str | None = None) -> Tar
     )
     if made.verdict != "refused":
         return made
-    return _with_conversion(made, place, chosen)
+    return _with_conversion(made, place, chosen, description)
 
 
 def check_all(
@@ -266,7 +266,9 @@ def _precision_notes(place: Place, format_name: str, precision: str | None) -> l
     return [Problem("precision-pays", f"{precision} {what}: {fact.why}", severity="note")]
 
 
-def _with_conversion(made: TargetVerdict, place: Place, runtimes: Sequence[Runtime]) -> TargetVerdict:
+def _with_conversion(
+    made: TargetVerdict, place: Place, runtimes: Sequence[Runtime], description: Description
+) -> TargetVerdict:
     """The same, with the command that makes what fits, where there is something that does."""
     refused = [
         problem.code
@@ -285,16 +287,11 @@ def _with_conversion(made: TargetVerdict, place: Place, runtimes: Sequence[Runti
         if smaller >= 1 or not _has_room(made, smaller):
             advice = Problem("too-big", "no precision makes it small enough: take a smaller model or input")
             return dataclasses.replace(made, problems=(*made.problems, advice))
-    shapes = [
-        problem.hint.split("'")[1]
-        for verdict in made.runtimes
-        for problem in verdict.problems
-        if problem.code == "open-shape" and problem.hint
-    ]
     source = _source_of(Path(made.artifact))
     words = ["--target", place.name, "--to", f"{format_name}:{precision}"]
     line = f"edgeconv convert {shlex.quote(source) if source else 'SOURCE'} {shlex.join(words)}"
-    line += "".join(f" {shape}" for shape in dict.fromkeys(shapes))
+    if any(one.limits is not None and one.limits.static_shapes for one in runtimes):
+        line += f" {flags}" if (flags := shape_flags(description)) else ""
     if precision in ("int8", "int16x8"):
         line += " --calibration SAMPLES.npz"
     return dataclasses.replace(made, convert=line)
