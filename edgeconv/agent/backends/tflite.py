@@ -226,6 +226,8 @@ class TfliteBackend(Backend):
                 nodes = interpreter._interpreter.NumNodes()
         except (ValueError, RuntimeError) as error:
             raise refusal(error, self.name) from error
+        except (SystemError, ImportError, AttributeError) as error:  # where numpy 2 is noticed only here
+            raise not_importable(self.name, error) from error
         signature = options.get("signature")
         model = TfliteModel(
             interpreter, self.name, asked, None if signature is None else str(signature), nodes
