@@ -172,3 +172,20 @@ def test_extensions_of_numpy_1_are_known() -> None:
     (old,) = find_wheels("tflite-runtime", "2.14.0", "x86_64")
     (new,) = find_wheels("ai-edge-litert", "2.3.0", "x86_64")
     assert (old.numpy, old.numpy_1, new.numpy_1) == (">=1.23.2", True, False)
+
+
+def test_the_table_in_the_docs_is_that_of_the_data() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "targets.md").read_text()
+    section = page.partition("## What wheels ask for")[2].partition("\n## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines()
+            if re.match(r"\| \S+ \d", line)]  # fmt: skip
+    assert len(rows) >= 6
+    for wheel, tag, needs, _ in rows:
+        match = re.match(r"(\S+) (\d+\.\d+(?:\.\d+)?)\b.*(aarch64|x86_64)", wheel)
+        assert match is not None, wheel
+        name, version, machine = match.groups()
+        version = {"1.17": "1.17.3"}.get(version, version)
+        (known,) = find_wheels(name, version, machine)
+        said = dict(re.findall(r"(GLIBC|GLIBCXX) ([\d.]+)", needs))
+        assert (known.tag, known.glibc) == (tag, said["GLIBC"])
+        assert known.glibcxx == said.get("GLIBCXX")
