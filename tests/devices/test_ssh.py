@@ -19,6 +19,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import ai_edge_litert
+import numpy as np
 import psutil
 import pytest
 from devices.sshd import Board, free_port, key, serving
@@ -267,6 +269,56 @@ def test_a_store_that_cannot_be_written(serve: Serve) -> None:
     error = refused(serve().device(store="/proc/edgeconv"))
     assert "cannot be written" in str(error)
     assert "store: FOLDER" in str(error.hint)
+
+
+def tflite_elsewhere(board: Board, client: AgentClient, path: Path) -> EdgeconvError:
+    with pytest.raises(UnavailableError) as caught:
+        client.open("litert", "tflite", path)
+    assert caught.value.where == board.devices[-1].where
+    return caught.value
+
+
+def packages_for_another_machine(folder: Path, machine: bytes, tag: str) -> None:
+    """LiteRT as pip puts it there, with libraries whose header says another machine."""
+    for distribution in Path(ai_edge_litert.__file__).parent.parent.glob("ai_edge_litert*"):
+        shutil.copytree(distribution, folder / distribution.name, symlinks=False)
+    for library in folder.rglob("*.so"):
+        data = bytearray(library.read_bytes())
+        data[4 : 4 + 1], data[18:20] = machine[:1], machine[1:]
+        library.write_bytes(data)
+    (wheel,) = folder.glob("*.dist-info/WHEEL")
+    wheel.write_text(f"Wheel-Version: 1.0\nTag: cp311-cp311-{tag}\n")
+
+
+@pytest.mark.parametrize(
+    ("machine", "tag"),
+    [(b"\x02\xb7\x00", "manylinux_2_27_aarch64"), (b"\x01\x28\x00", "linux_armv7l")],
+    ids=["64 bits", "32 bits"],
+)
+def test_a_runtime_whose_wheel_is_for_another_machine(
+    serve: Serve, tmp_path: Path, machine: bytes, tag: str
+) -> None:
+    site = tmp_path / "site"
+    packages_for_another_machine(site, machine, tag)
+    board = serve(pythons={"python3": f'env" "PYTHONPATH={site}" "{sys.executable}'})
+    model = tmp_path / "model.tflite"
+    model.write_bytes(b"\0" * 64)
+    with AgentClient(board.device()) as client:
+        error = tflite_elsewhere(board, client, model)
+        assert answers(client)
+    assert "for another machine than this Python" in str(error)
+    assert "--force-reinstall ai-edge-litert" in str(error.hint)
+
+
+def test_numpy_is_missed_only_when_an_inference_needs_it(serve: Serve, tmp_path: Path) -> None:
+    board = serve(pythons={"python3": f'{sys.executable}" "-S'})
+    with AgentClient(board.device()) as client:
+        assert client.ask("probe")[0]["numpy"] is None
+        model = client.open("null", "null", tmp_path)
+        with pytest.raises(UnavailableError, match="numpy is not installed") as caught:
+            client.infer(model, {"x": np.zeros(3, np.float32)})
+        assert caught.value.hint == "pip install numpy"
+        assert answers(client)
 
 
 def small_disk(folder: Path, size: str) -> None:

@@ -9,6 +9,8 @@ import contextlib
 import functools
 import importlib
 import pkgutil
+import platform
+import re
 import sys
 import traceback
 from typing import Any, Callable, Dict, Iterator, NoReturn
@@ -24,6 +26,8 @@ Placement = Dict[str, Any]
 """``asked`` (accelerator), ``ran`` (accelerator to number of ops), ``share_of_ops`` (of those that ran where
 it was asked, 0 to 1), ``share_of_time`` (the same of time, ``None`` where the runtime cannot tell) and
 ``elsewhere`` (kinds of the ops that ran elsewhere)."""
+
+_DISTRIBUTIONS = {"litert": "ai-edge-litert"}  # where a runtime's distribution has another name
 
 ACCELERATORS = ("cpu", "xnnpack", "cuda", "tensorrt", "edgetpu", "gpu")
 """The words of the option ``accelerator``; anything else is the name of a library."""
@@ -254,4 +258,35 @@ def not_importable(runtime: str, error: BaseException) -> AgentError:
             "%s was built for numpy 1 and does not import beside numpy %s" % (runtime, numpy),
             "pip install 'numpy<2'",
         )
+    tags = _wheel_tags(_DISTRIBUTIONS.get(runtime, runtime))
+    here = platform.machine()
+    # A 64-bit library of another machine is passed over by the loader as if it were not there.
+    known = here in ("x86_64", "aarch64") and sys.maxsize > 1 << 32
+    other = bool(tags) and known and not any(tag.endswith(("-any", here)) for tag in tags)
+    if other or "ELFCLASS" in text or "invalid ELF header" in text or "Exec format error" in text:
+        return AgentError(
+            "unavailable",
+            "the installed %s is for another machine than this Python, which is for %s (%.200s)"
+            % (runtime, here, ", ".join(tags) if other else text),
+            "install it anew with this Python: %s -m pip install --force-reinstall %s"
+            % (sys.executable, _DISTRIBUTIONS.get(runtime, runtime)),
+        )
+    symbol = re.search(r"version [`'](GLIBC(?:XX)?_[\d.]+|CXXABI_[\d.]+)' not found", text)
+    if symbol is not None:
+        return AgentError(
+            "unavailable",
+            "%s needs %s, which the libraries of this system do not have" % (runtime, symbol[1]),
+            "install an older version of it there; 'edgeconv targets show' has those that fit",
+        )
     return AgentError("unavailable", "%s does not import (%.300s)" % (runtime, text))
+
+
+def _wheel_tags(distribution: str) -> list[str]:
+    """What the wheel that a distribution came from was built for: ``cp311-cp311-manylinux_2_27_x86_64``."""
+    from importlib import metadata
+
+    try:
+        text = metadata.distribution(distribution).read_text("WHEEL") or ""
+    except metadata.PackageNotFoundError:
+        return []
+    return re.findall(r"^Tag: (\S+)", text, re.MULTILINE)

@@ -150,7 +150,7 @@ class OnnxBackend(Backend):
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         try:
             import onnxruntime
-        except (ImportError, AttributeError, SystemError) as error:
+        except (ImportError, AttributeError, SystemError, OSError) as error:
             raise not_importable("onnxruntime", error) from error
         onnxruntime.set_default_logger_severity(4)
 

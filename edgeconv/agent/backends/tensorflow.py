@@ -115,7 +115,7 @@ class TensorFlowBackend(Backend):
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         try:
             import tensorflow  # noqa: F401
-        except (ImportError, AttributeError, SystemError) as error:
+        except (ImportError, AttributeError, SystemError, OSError) as error:
             raise not_importable("tensorflow", error) from error
 
     def open(self, path: str, fmt: str, options: dict[str, Any]) -> Model:

@@ -238,7 +238,7 @@ class TfliteBackend(Backend):
     def _import(self) -> Any:
         try:
             return importlib.import_module(self._module)
-        except (ImportError, AttributeError, SystemError) as error:
+        except (ImportError, AttributeError, SystemError, OSError) as error:
             raise not_importable(self.name, error) from error
 
     def _delegate(self, library: Any, asked: str, options: dict[str, Any]) -> Any:
