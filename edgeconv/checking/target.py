@@ -13,7 +13,7 @@ from typing import Any
 
 from edgeconv.checking._boards import board_problems
 from edgeconv.checking._limits import limit_problems, shape_flags
-from edgeconv.checking.base import Problem, RuntimeVerdict, Verdict, checker_for, checkers, worst
+from edgeconv.checking.base import Checker, Problem, RuntimeVerdict, Verdict, checker_for, checkers, worst
 from edgeconv.checking.memory import MemoryNeed, memory_need
 from edgeconv.checking.wheels import distributions, newest_that_fits, offered_anywhere
 from edgeconv.errors import UsageError
@@ -193,6 +193,8 @@ def _of_runtime(
     if checker is not None:
         machine = place.target.architecture
         found.extend(checker.check(path, runtime.name, runtime.version, machine=machine))
+        if any(problem.severity == "refused" and problem.first is None for problem in found):
+            found.extend(_first_of_all(path, checker, runtime.name, machine))
     elif limits is None or description.format not in limits.ops:
         found.append(
             Problem(
@@ -205,6 +207,15 @@ def _of_runtime(
         found.extend(limit_problems(limits, description, precision))
     found = [*board_problems(place.target, place.release, runtime), *found]
     return sorted(found, key=lambda problem: _GRAVITY.index(problem.severity))
+
+
+def _first_of_all(path: Path, checker: Checker, runtime: str, machine: str) -> list[Problem]:
+    """The first version that takes the whole artifact, of this runtime or else of another of its kind."""
+    for name in sorted(checker.runtimes, key=lambda one: one != runtime):
+        first = checker.first_runtime(path, name, machine=machine)
+        if first is not None:
+            return [Problem("first", f"the first to take the whole file is {name} {first}", severity="note")]
+    return []
 
 
 def _format_problem(place: Place, runtimes: Sequence[Runtime], format_name: str) -> Problem:

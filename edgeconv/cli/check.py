@@ -17,7 +17,7 @@ from edgeconv.cli.options import PATH, common, example, print_json
         "edgeconv check model.dynamic.tflite --target rpi4 --runtime tflite-runtime==2.14.0",
     ),
 )
-@click.argument("artifacts", type=PATH, nargs=-1, required=True, metavar="ARTIFACT…")
+@click.argument("artifact", type=PATH, nargs=-1, required=True, metavar="ARTIFACT…")
 @click.option(
     "--target",
     "targets",
@@ -31,7 +31,7 @@ from edgeconv.cli.options import PATH, common, example, print_json
 )
 @common
 def command(
-    artifacts: tuple[Path, ...],
+    artifact: tuple[Path, ...],
     targets: tuple[str, ...],
     runtime: str | None,
     as_json: bool,
@@ -48,7 +48,7 @@ def command(
     from edgeconv.errors import ExitCode
 
     names = [name.strip() for text in targets for name in text.split(",") if name.strip()]
-    found = check_all(artifacts, names, runtime=runtime)
+    found = check_all(artifact, names, runtime=runtime)
     verdict = min((one.verdict for one in found), key=VERDICTS.index, default="runs")
     if as_json:
         print_json({"verdict": verdict, "checks": [one.to_json() for one in found]})
