@@ -159,7 +159,6 @@ def _frozen(tf: Any, graph: Any, path: str, options: dict[str, Any]) -> Any:
     proto = tf.compat.v1.GraphDef()
     with open(path, "rb") as stream:
         proto.ParseFromString(stream.read())
-    _refuse_untrusted(proto, None)
     tf.import_graph_def(proto, name="")
     read = {tensor.name for op in graph.get_operations() for tensor in op.inputs}
     inputs = options.get("inputs") or [
@@ -172,6 +171,7 @@ def _frozen(tf: Any, graph: Any, path: str, options: dict[str, Any]) -> Any:
         for tensor in op.outputs
         if tensor.name not in read
     ]
+    _refuse_untrusted(proto, [str(name) for name in outputs], [])
     return _tensors(graph, inputs), _tensors(graph, outputs), None
 
 
@@ -198,7 +198,7 @@ def _saved(tf: Any, graph: Any, session: Any, path: str, options: dict[str, Any]
                 "say which is meant with --signature",
             )
     named = chosen.signature_def[asked].outputs
-    _refuse_untrusted(chosen.graph_def, [named[key].name for key in named])
+    _refuse_untrusted(chosen.graph_def, [named[key].name for key in named], _run_on_loading(chosen))
     meta = tf.compat.v1.saved_model.load(session, list(chosen.meta_info_def.tags), path)
     signature = meta.signature_def[asked]
     sides = []
@@ -218,25 +218,34 @@ def _tensors(graph: Any, names: Any) -> list[tuple[str, Any]]:
     return found
 
 
-def _refuse_untrusted(graph_def: Any, outputs: list[str] | None) -> None:
-    """Refuse what runs Python or touches files.
+def _refuse_untrusted(graph_def: Any, outputs: list[str], loading: list[str]) -> None:
+    """Refuse what runs Python or touches files, as far as it is run; as ``edgeconv.runtimes`` does.
 
     Args:
         graph_def: with its functions.
-        outputs: tensors of a signature, which must not reach what restores variables; ``None`` to refuse that
-            everywhere.
+        outputs: tensors that are computed.
+        loading: what is run when the model is loaded, which may restore its variables.
     """
     functions = {function.signature.name: function.node_def for function in graph_def.library.function}
-    everywhere = [*graph_def.node, *(node for nodes in functions.values() for node in nodes)]
-    reached = everywhere if outputs is None else _reached(graph_def.node, functions, outputs)
-    refused = [node for node in everywhere if node.op in UNTRUSTED_OPS - _LOADING]
-    refused += [node for node in reached if node.op in UNTRUSTED_OPS]
+    refused = [n for n in _reached(graph_def.node, functions, outputs) if n.op in UNTRUSTED_OPS]
+    refused += [n for n in _reached(graph_def.node, functions, loading) if n.op in UNTRUSTED_OPS - _LOADING]
     for node in refused[:1]:
         raise AgentError(
             "refused",
             "the model contains the op %s ('%s'), which runs Python or touches files" % (node.op, node.name),
             "cut that part off",
         )
+
+
+def _run_on_loading(meta: Any) -> list[str]:
+    """Nodes that a SavedModel has run when it is loaded."""
+    found = []
+    for key in ("saved_model_main_op", "legacy_init_op"):
+        if key in meta.collection_def:
+            found += list(meta.collection_def[key].node_list.value)
+    if "__saved_model_init_op" in meta.signature_def:
+        found += [info.name for info in meta.signature_def["__saved_model_init_op"].outputs.values()]
+    return found
 
 
 def _reached(nodes: Any, functions: dict[str, Any], outputs: list[str]) -> list[Any]:
