@@ -25,6 +25,7 @@ _COMMANDS = {
     "targets": "Kinds of devices: list, show, add.",
     "devices": "Where artifacts run: list, add, probe, create, remove, clean.",
     "environments": "Side environments for what cannot live beside edgeconv: list, create, show, remove.",
+    "doctor": "What this machine can do, and what is missing.",
     "completion": "Print the shell completion script.",
 }
 
