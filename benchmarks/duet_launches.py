@@ -1,0 +1,191 @@
+"""Launches of models that are measured against each other: a source of samples for ``regression.py``.
+
+One process imports the runtimes and is forked for each launch, so that a launch costs what opening the
+models costs. A forked child has its parent's memory layout; what a fresh process would draw anew (where
+weights and buffers lie) is drawn here by opening the models in random order behind random padding. How a
+forked launch compares with a process started anew is measured by ``regression.py --units``.
+
+Work is injected physically and its share is known by counting: a sample of an arm is ``units`` inferences
+of the same model, so that 102 units against 100 are 2 % more work whatever the clock says. ``pads`` injects
+into a single inference: the same model is run together with that many runs of a much smaller one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeconv.latency.plan import LaunchPlan
+
+Samples = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One side of a duet: a model file, and how many inferences make one sample."""
+
+    path: str
+    units: int = 1
+
+
+def opened(path: str) -> Callable[[], object]:
+    """A call that infers once, with one thread and inputs that were set before."""
+    if path.endswith(".onnx"):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        feeds = {
+            value.name: np.ones([size if isinstance(size, int) else 1 for size in value.shape], np.float32)
+            for value in session.get_inputs()
+        }
+        return lambda: session.run(None, feeds)
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(path, num_threads=1)
+    interpreter.allocate_tensors()
+    for detail in list(interpreter.get_input_details()):
+        interpreter.set_tensor(detail["index"], np.ones(detail["shape"], detail["dtype"]))
+    return interpreter.invoke
+
+
+def measure(arms: Mapping[str, Arm], plan: LaunchPlan, seed: int) -> dict[str, Samples]:
+    """Open the arms in random order behind random padding, and measure them in alternating bursts.
+
+    Returns:
+        For each arm int64 nanoseconds of shape (bursts, burst length), burst i of all arms being neighbours
+        in time. The order within a block is drawn, and each second block is the mirror of the one before
+        (ABBA).
+    """
+    rng = random.Random(seed)
+    names = list(arms)
+    rng.shuffle(names)
+    padding, calls = [], {}
+    for name in names:
+        padding.append([bytearray(rng.randrange(64, 1 << 17)) for _ in range(rng.randrange(1, 8))])
+        calls[name] = opened(arms[name].path)
+    samples = {name: np.zeros((plan.bursts, plan.length), np.int64) for name in names}
+    clock, waited = time.perf_counter_ns, waiting_clock() if plan.own_time else no_waiting
+    gc.disable()
+    for name in names:
+        call = calls[name]
+        for _ in range(plan.warm * arms[name].units):
+            call()
+    order = names
+    for block in range(plan.bursts):
+        if block % 2 == 0:
+            rng.shuffle(names)
+            order = list(names)
+        else:
+            order.reverse()
+        for name in order:
+            call, row = calls[name], samples[name][block]
+            repeat = range(arms[name].units)
+            for place in range(plan.length):
+                waited_before = waited()
+                begun = clock()
+                for _ in repeat:
+                    call()
+                ended = clock()
+                row[place] = max(1, ended - begun - (waited() - waited_before))
+    return samples
+
+
+def no_waiting() -> int:
+    """The clock of a thread that is taken to wait never."""
+    return 0
+
+
+def waiting_clock() -> Callable[[], int]:
+    """Nanoseconds that this thread has waited for a processor that others used (Linux's ``run_delay``)."""
+    descriptor = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+    return lambda: int(os.pread(descriptor, 64, 0).split()[1])
+
+
+def launch(arms: Mapping[str, Arm], plan: LaunchPlan, seed: int) -> dict[str, Samples]:
+    """One launch in a forked child.
+
+    Raises:
+        RuntimeError: the child died or said less than it should.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.close(reading)
+            samples = measure(arms, plan, seed)
+            with os.fdopen(writing, "wb") as stream:
+                for name in arms:
+                    stream.write(samples[name].tobytes())
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as stream:
+        said = stream.read()
+    _, status = os.waitpid(child, 0)
+    return unpacked(said, status, arms, plan)
+
+
+def unpacked(said: bytes, status: int, arms: Mapping[str, Arm], plan: LaunchPlan) -> dict[str, Samples]:
+    """What a launch wrote: the arms' samples one after another."""
+    size = plan.bursts * plan.length
+    if status != 0 or len(said) != size * len(arms) * 8:
+        raise RuntimeError(f"a launch ended with status {status} after {len(said)} bytes")
+    values = np.frombuffer(said, np.int64).reshape(len(arms), plan.bursts, plan.length)
+    return dict(zip(arms, values, strict=True))
+
+
+@contextlib.contextmanager
+def toggling(loops: int, seed: int = 0) -> Iterator[None]:
+    """Other load: every 50 to 500 ms between none and ``loops`` busy loops are running."""
+    workers = [subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) for _ in range(loops)]
+    toggler = os.fork() if loops else 0
+    if loops and toggler == 0:
+        _toggle([worker.pid for worker in workers], random.Random(seed), os.getppid())
+    try:
+        yield
+    finally:
+        if loops:
+            os.kill(toggler, signal.SIGKILL)
+            os.waitpid(toggler, 0)
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+
+
+def _toggle(loops: list[int], rng: random.Random, parent: int) -> None:
+    """Stop and continue busy loops until the parent is gone; then end them."""
+    try:
+        while os.getppid() == parent:
+            running = rng.randrange(len(loops) + 1)
+            for place, loop in enumerate(loops):
+                os.kill(loop, signal.SIGCONT if place < running else signal.SIGSTOP)
+            time.sleep(rng.uniform(0.05, 0.5))
+        for loop in loops:
+            os.kill(loop, signal.SIGKILL)
+    finally:
+        os._exit(0)
+
+
+def preload(paths: Iterable[str]) -> None:
+    """Import the runtimes of some models before the first launch is forked, and keep what is imported as it is."""
+    for path in paths:
+        if path.endswith(".onnx"):
+            import onnxruntime  # noqa: F401
+        else:
+            import ai_edge_litert.interpreter  # noqa: F401
+    gc.freeze()  # else a collection in the child would copy every page it visits

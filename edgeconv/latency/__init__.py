@@ -1,0 +1,1 @@
+"""Latency that can be believed: regression verdicts with known error rates, from samples taken together."""

@@ -1,0 +1,48 @@
+"""How long a launch is measured, and how it is divided into bursts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+_AIM_SECONDS = 0.010
+_WARM_SECONDS = 0.002
+_BURSTS = ((5, 4, 0.0005), (3, 4, 0.002), (3, 2, 0.006), (1, 2, math.inf))
+"""Length of a burst, the least number of bursts, and below which seconds an inference gets them."""
+_MOST_BURSTS = 64
+OWN_TIME_FROM_SECONDS = 0.0005
+"""From this inference on, the time that a thread waited for a processor is taken off its samples.
+
+A sample of a few microseconds is rarely interrupted and its median never; one of some milliseconds is
+interrupted each time where others want the same processor, by as much as it is long itself.
+"""
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """How each model is measured in one launch.
+
+    Attributes:
+        length: samples of a burst.
+        bursts: bursts of each model; even, so that each order of the models comes as often as its mirror.
+        warm: inferences of each model before the first burst.
+        own_time: whether samples are to be without the time that the thread waited for a processor.
+    """
+
+    length: int
+    bursts: int
+    warm: int
+    own_time: bool
+
+
+def launch_plan(seconds: float, aim: float = _AIM_SECONDS) -> LaunchPlan:
+    """A plan for models whose inference takes about ``seconds``.
+
+    Launches are short and many, since what differs between them is what limits the precision: about ``aim``
+    seconds of each pair of models, and four bursts where an inference takes longer than that.
+    """
+    length, least = next((length, least) for length, least, below in _BURSTS if seconds < below)
+    wanted = aim / 2 / max(seconds * length, 1e-9)
+    bursts = max(least, min(_MOST_BURSTS, int(wanted) // 2 * 2))
+    warm = max(1, min(50, int(_WARM_SECONDS / max(seconds, 1e-9))))
+    return LaunchPlan(length, bursts, warm, seconds >= OWN_TIME_FROM_SECONDS)

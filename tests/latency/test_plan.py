@@ -1,0 +1,47 @@
+"""How a launch is divided."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeconv.latency.channels import kept
+from edgeconv.latency.plan import launch_plan
+
+seconds_of_models = st.floats(1e-7, 10)
+
+
+@given(seconds_of_models)
+def test_each_order_of_the_models_comes_as_often_as_its_mirror(seconds: float) -> None:
+    plan = launch_plan(seconds)
+    assert plan.bursts % 2 == 0
+    assert plan.bursts >= 2
+    assert plan.warm >= 1
+
+
+@given(seconds_of_models, seconds_of_models)
+def test_slower_models_get_no_more_samples(one: float, two: float) -> None:
+    fast, slow = (launch_plan(seconds) for seconds in sorted((one, two)))
+    assert slow.length * slow.bursts <= fast.length * fast.bursts
+    assert slow.warm <= fast.warm
+
+
+@given(seconds_of_models)
+def test_a_launch_of_two_models_takes_no_longer_than_it_must(seconds: float) -> None:
+    """About 15 ms, or for slower models two bursts of each and one inference to warm up."""
+    plan = launch_plan(seconds)
+    measured = 2 * seconds * (plan.length * plan.bursts + plan.warm)
+    assert measured <= max(0.02, 30 * seconds if seconds < 0.006 else 6 * seconds)
+
+
+def test_a_model_of_twenty_milliseconds_is_timed_without_its_waiting_and_kept_whole() -> None:
+    import numpy as np
+
+    plan = launch_plan(0.02)
+    assert plan.own_time
+    assert kept(np.ones((plan.bursts, plan.length), np.int64)).size == plan.bursts * plan.length
+    assert not launch_plan(0.00004).own_time
+
+
+def test_more_time_a_launch_gives_slow_models_more_bursts() -> None:
+    assert launch_plan(0.02, aim=0.4).bursts == 10
