@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
@@ -12,6 +13,30 @@ from edgeconv.formats.base import Contract, TensorSpec
 
 Arrays = Mapping[str, Any]
 """Logical tensor name to ``numpy.ndarray``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Which accelerator ran the ops of an artifact, since one that cannot take an op leaves it to another.
+
+    Attributes:
+        asked: ``cpu``, ``xnnpack``, ``cuda``, ``tensorrt``, ``edgetpu``, ``gpu``, or a library.
+        ran: accelerator to number of ops, as the runtime divided them after its own optimisation.
+        share_of_ops: of those that ran where it was asked, 0 to 1.
+        share_of_time: the same of the time of one inference; ``None`` where the runtime does not tell it.
+        elsewhere: kinds of the ops that ran elsewhere.
+    """
+
+    asked: str
+    ran: Mapping[str, int]
+    share_of_ops: float
+    share_of_time: float | None = None
+    elsewhere: tuple[str, ...] = ()
+
+    @property
+    def fell_back(self) -> bool:
+        """Whether some of it ran elsewhere than asked."""
+        return any(count for name, count in self.ran.items() if name != self.asked)
 
 
 class Session(Protocol):
@@ -77,6 +102,17 @@ class Session(Protocol):
             raise
         except Exception as error:  # the runtime's own; what would explain it is not called while it is timed
             raise ConversionError("the inference failed", why=str(error)[:500]) from error
+
+    def placement(self, inputs: Arrays) -> Placement | None:
+        """Which accelerator runs which part, found by opening the artifact once more and running it.
+
+        Args:
+            inputs: as for :meth:`infer`.
+
+        Returns:
+            ``None`` where the runtime does not tell.
+        """
+        return None
 
     def close(self) -> None:
         """Give the memory back. The session cannot be used after it."""

@@ -9,9 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from edgeconv.errors import ConversionError, EdgeconvError, InvalidModelError, UsageError
+from edgeconv.errors import (
+    ConversionError,
+    EdgeconvError,
+    InvalidModelError,
+    UnavailableError,
+    UsageError,
+)
 from edgeconv.formats.base import Contract, Quantization, Shape, TensorSpec
-from edgeconv.runtimes.base import Arrays, Session
+from edgeconv.runtimes.base import Arrays, Placement, Session
 from edgeconv.runtimes.binding import FileTensor, bind, checked_inputs
 
 _NODE = re.compile(r"Node number (\d+) \((.*?)\) failed to (prepare|invoke)")
@@ -38,6 +44,7 @@ _XNNPACK_HINT = (
     "its default kernels refuse scales that lie very far apart, as where a layer gave nothing but zeros on "
     "the calibration samples: give more and typical ones with --calibration"
 )
+_LIBRARIES = {"edgetpu": "libedgetpu.so.1", "gpu": "libtensorflowlite_gpu_delegate.so"}
 _NO_ELEMENTS = "Invalid tensor size"
 """What the interpreter says when it is asked for a tensor without elements."""
 
@@ -54,9 +61,16 @@ class LiteRTSession(Session):
     outputs: tuple[TensorSpec, ...]
 
     def __init__(
-        self, interpreter: Any, path: Path, inputs: list[_Bound], outputs: list[_Bound], runner: Any | None
+        self,
+        interpreter: Any,
+        path: Path,
+        inputs: list[_Bound],
+        outputs: list[_Bound],
+        runner: Any | None,
+        opened: Mapping[str, Any],
     ) -> None:
         self._interpreter = interpreter
+        self._opened = dict(opened)
         self._runner = runner
         self._path = path
         self._bound_inputs = inputs
@@ -97,6 +111,20 @@ class LiteRTSession(Session):
             raise _refused(error, self._path) from error
         invoke: Callable[[], object] = self._open().invoke
         return invoke
+
+    def placement(self, inputs: Arrays) -> Placement | None:
+        """Which delegate runs which ops; see :meth:`edgeconv.runtimes.base.Session.placement`.
+
+        Told from the nodes that the interpreter has before and after its delegates took theirs. It does not
+        tell their times.
+        """
+        from edgeconv.agent.backends.tflite import BACKEND
+        from edgeconv.runtimes._placement import placement_of
+
+        self._open()
+        arrays = self._checked(inputs)
+        litert = next(backend for backend in BACKEND if backend.name == "litert")
+        return placement_of(litert, self._path, "tflite", self._opened, arrays, self.inputs)
 
     @property
     def interpreter(self) -> Any:
@@ -220,7 +248,9 @@ class LiteRTSession(Session):
 class LiteRT:
     """The registered runtime. Options:
 
-    - ``xnnpack``: ``False`` runs the built-in kernels without the default delegate;
+    - ``accelerator``: ``xnnpack``, the default delegate; ``cpu``, the built-in kernels without it;
+      ``edgetpu``, ``gpu`` or the library of another delegate;
+    - ``xnnpack``: ``False`` is the same as the accelerator ``cpu``;
     - ``preserve_all_tensors``: ``True`` keeps intermediate tensors for :meth:`LiteRTSession.tensors`;
     - ``signature``: which of several signatures, where the contract does not say.
     """
@@ -244,7 +274,9 @@ class LiteRT:
             raise UsageError("no such file", where=str(path), hint="check the path")
         interpreter = _interpreter(path, threads, options)
         wanted = contract.signature if contract is not None else None
-        return _bind(interpreter, path, contract, options.get("signature") or wanted)
+        signature = options.get("signature") or wanted
+        opened = {"accelerator": _accelerator(options), "threads": threads, "signature": signature}
+        return _bind(interpreter, path, contract, signature, opened)
 
 
 RUNTIME = LiteRT()
@@ -255,10 +287,10 @@ def _interpreter(path: Path, threads: int, options: Mapping[str, Any]) -> Any:
 
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+    accelerator = _accelerator(options)
+    delegates = None if accelerator in ("cpu", "xnnpack") else [_delegate(accelerator, path)]
     resolver = (
-        OpResolverType.AUTO
-        if options.get("xnnpack", True)
-        else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if accelerator == "cpu" else OpResolverType.AUTO
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that keeping all tensors costs memory: it was asked for
@@ -267,13 +299,46 @@ def _interpreter(path: Path, threads: int, options: Mapping[str, Any]) -> Any:
                 model_path=str(path),
                 num_threads=max(1, threads),
                 experimental_op_resolver_type=resolver,
+                experimental_delegates=delegates,
                 experimental_preserve_all_tensors=bool(options.get("preserve_all_tensors", False)),
             )
         except (ValueError, RuntimeError) as error:
             raise _refused(error, path) from error
 
 
-def _bind(interpreter: Any, path: Path, contract: Contract | None, signature: str | None) -> LiteRTSession:
+def _accelerator(options: Mapping[str, Any]) -> str:
+    asked = options.get("accelerator")
+    return str(asked) if asked else "xnnpack" if options.get("xnnpack", True) else "cpu"
+
+
+def _delegate(asked: str, path: Path) -> Any:
+    from ai_edge_litert.interpreter import load_delegate
+
+    if asked in ("cuda", "tensorrt"):
+        raise UsageError(
+            f"LiteRT has no accelerator '{asked}'",
+            where=str(path),
+            hint="it has cpu, xnnpack, edgetpu, gpu, or the library of a delegate",
+        )
+    name = _LIBRARIES.get(asked, asked)
+    try:
+        return load_delegate(name)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise UnavailableError(
+            f"the delegate {name} cannot be loaded",
+            where=str(path),
+            why=_first_line(str(error)) or None,
+            hint="install it, see that its device is plugged in, or use the accelerator 'xnnpack'",
+        ) from error
+
+
+def _bind(
+    interpreter: Any,
+    path: Path,
+    contract: Contract | None,
+    signature: str | None,
+    opened: Mapping[str, Any],
+) -> LiteRTSession:
     """Tie the names of the contract to tensors of the file."""
     positions = (interpreter.get_input_details(), interpreter.get_output_details())
     signatures = list(interpreter.get_signature_list())
@@ -300,7 +365,7 @@ def _bind(interpreter: Any, path: Path, contract: Contract | None, signature: st
         _bind_side(role, specs, keys, details, path)
         for role, specs, keys, details in zip(("input", "output"), wanted, keyed, positions, strict=True)
     ]
-    return LiteRTSession(interpreter, path, bound[0], bound[1], runner)
+    return LiteRTSession(interpreter, path, bound[0], bound[1], runner, opened)
 
 
 def _default_signature(signatures: list[str], contract: Contract | None, path: Path) -> str:

@@ -1,7 +1,9 @@
-"""ONNX Runtime: opens ONNX and ORT files, on the CPU unless providers are named.
+"""ONNX Runtime: opens ONNX and ORT files, on the CPU unless an accelerator is named.
 
-Options: ``providers`` (list of ONNX Runtime's provider names, tried in order) and ``fetch`` (names of inner
-tensors of an ONNX file to return after the outputs, for locating a divergence).
+Options: ``accelerator`` (``cpu``, ``xnnpack``, ``cuda``, ``tensorrt``, or the name of a provider),
+``providers`` (list of ONNX Runtime's provider names instead, tried in order) and ``fetch`` (names of inner
+tensors of an ONNX file to return after the outputs, for locating a divergence). A provider leaves what it
+does not take to the CPU without a word: :meth:`OnnxRuntimeSession.placement` says how much.
 """
 
 from __future__ import annotations
@@ -15,9 +17,16 @@ from typing import Any, Self
 
 from edgeconv.errors import ConversionError, InvalidModelError, UnavailableError, UsageError
 from edgeconv.formats.base import Contract, TensorSpec
-from edgeconv.runtimes.base import Session
+from edgeconv.runtimes.base import Placement, Session
 from edgeconv.runtimes.binding import checked_inputs
 
+_CPU = "CPUExecutionProvider"
+_PROVIDERS = {
+    "cpu": (),
+    "xnnpack": ("XnnpackExecutionProvider",),
+    "cuda": ("CUDAExecutionProvider",),
+    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
+}
 _LARGEST_IN_MEMORY = 1_900_000_000
 
 
@@ -31,9 +40,11 @@ class OnnxRuntimeSession(Session):
         inputs: tuple[TensorSpec, ...],
         outputs: tuple[TensorSpec, ...],
         fetched: tuple[TensorSpec, ...] = (),
+        opened: Mapping[str, Any] | None = None,
     ) -> None:
         self._session = session
         self._path = path
+        self._opened = dict(opened or {})
         self.inputs = inputs
         self.outputs = outputs
         self.fetched = fetched
@@ -60,6 +71,20 @@ class OnnxRuntimeSession(Session):
         """See :meth:`edgeconv.runtimes.base.Session.prepare`."""
         feeds = self._feeds(inputs)
         return partial(self._session.run, self._wanted, feeds)
+
+    def placement(self, inputs: Mapping[str, Any]) -> Placement | None:
+        """Which provider ran which part; see :meth:`edgeconv.runtimes.base.Session.placement`.
+
+        Ops are those that are left after ONNX Runtime's own optimisation; the share of time is that of the
+        second run of a session that profiles itself.
+        """
+        from edgeconv.agent.backends.onnxruntime import BACKEND
+        from edgeconv.runtimes._placement import placement_of
+
+        if self._session is None:
+            raise UsageError("the session is closed", where=str(self._path))
+        arrays = checked_inputs(inputs, self.inputs, str(self._path))
+        return placement_of(BACKEND, self._path, "onnx", self._opened, arrays, self.inputs)
 
     def close(self) -> None:
         """Give the memory back."""
@@ -104,7 +129,7 @@ class OnnxRuntime:
             path: the file; external data is looked for beside it.
             contract: logical names and their tensors; taken from the file where ``None``.
             threads: intra-op threads; one operator runs at a time.
-            options: ``providers`` and ``fetch``, see the module.
+            options: ``accelerator``, ``providers`` and ``fetch``, see the module.
 
         Raises:
             UsageError: no such file, or a tensor of the contract or of ``fetch`` is not in the model.
@@ -116,7 +141,17 @@ class OnnxRuntime:
         if not path.is_file():
             raise UsageError("no such file", where=str(path), hint="check the path")
         fetch = tuple(options.get("fetch") or ())
-        session = _load(path, threads, _providers(options.get("providers")), fetch)
+        accelerator = str(options.get("accelerator") or "cpu")
+        providers = _providers(options.get("providers") or _of_accelerator(accelerator))
+        session = _load(path, threads, providers, fetch)
+        left_out = [name for name in providers if name not in session.get_providers()]
+        if left_out:
+            raise UnavailableError(
+                f"ONNX Runtime left the provider {left_out[0]} out: its libraries cannot be loaded here",
+                where=str(path),
+                hint="install them, or open it with accelerator 'cpu'",
+            )
+        opened = {"accelerator": next(iter(options.get("providers") or ()), accelerator), "threads": threads}
         known_inputs = {value.name: value for value in session.get_inputs()}
         known_outputs = {value.name: value for value in session.get_outputs()}
         fetched = tuple(_spec(known_outputs[name]) for name in fetch)
@@ -128,23 +163,31 @@ class OnnxRuntime:
                 tuple(_spec(value) for value in known_inputs.values()),
                 tuple(_spec(value) for name, value in known_outputs.items() if name not in added),
                 fetched,
+                opened,
             )
         _has(contract.outputs, known_outputs, path, "output")
         # ONNX Runtime may drop an input that nothing uses; a source's input is then taken and not fed.
         unknown = [spec for spec in contract.inputs if spec.inner_name not in known_inputs]
         if unknown and len(contract.inputs) - len(unknown) < len(known_inputs):
             _has(contract.inputs, known_inputs, path, "input")
-        return OnnxRuntimeSession(session, path, contract.inputs, contract.outputs, fetched)
+        return OnnxRuntimeSession(session, path, contract.inputs, contract.outputs, fetched, opened)
 
 
 RUNTIME = OnnxRuntime()
 
 
-def _providers(asked: Sequence[str] | None) -> list[str]:
+def _of_accelerator(asked: str) -> list[str]:
+    """The providers for an accelerator, those of them that this build has; the CPU takes the rest."""
     import onnxruntime
 
-    if not asked:
-        return ["CPUExecutionProvider"]
+    names = _PROVIDERS.get(asked, (asked,))
+    available = onnxruntime.get_available_providers()
+    return [*names[:1], *(name for name in names[1:] if name in available), _CPU]
+
+
+def _providers(asked: Sequence[str]) -> list[str]:
+    import onnxruntime
+
     available = onnxruntime.get_available_providers()
     for name in asked:
         if name not in available:
@@ -169,7 +212,8 @@ def _load(path: Path, threads: int, providers: list[str], fetch: tuple[str, ...]
     if fetch:
         source = _with_outputs(path, fetch, options)
     try:
-        return onnxruntime.InferenceSession(source, options, providers=providers)
+        # Without this it would try once more on the CPU where a provider fails, and print that.
+        return onnxruntime.InferenceSession(source, options, providers=providers, disable_fallback=True)
     except Exception as error:
         raise _refusal(str(error), path, "ONNX Runtime refuses the model") from error
 
