@@ -158,7 +158,9 @@ class SshKind:
         """See :class:`edgeconv.devices._ssh_settings.SshSettings`."""
         from edgeconv.devices._ssh_settings import SshSettings
 
-        return SshDevice(name, checked(SshSettings, name, settings, path))
+        device = SshDevice(name, checked(SshSettings, name, settings, path))
+        device.runtimes()  # raises where one of them is none
+        return device
 
 
 DEVICE_KIND = SshKind()

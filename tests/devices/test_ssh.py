@@ -141,6 +141,10 @@ def test_each_runtime_can_have_a_python_of_its_own(serve: Serve) -> None:
     ]:
         with AgentClient(device, None if runtime is None else RuntimeChoice.parse(runtime)) as client:
             assert version in (None, tuple(client.greeting.python[:2]))
+            said = client.ask("probe")[0]
+            major, minor, *_ = client.greeting.python
+            assert said["python"]["version"].startswith(f"{major}.{minor}.")
+            assert said["memory"]["total"]
     assert device.python_for(RuntimeChoice("onnxruntime", "1.19.2")) is None
 
 
@@ -450,9 +454,15 @@ def test_settings_that_are_wrong_name_the_nearest(tmp_path: Path) -> None:
         ({"python": "x"}, "'host' is missing", "settings there"),
         ({"host": "a", "port": "22"}, "'port'", "settings there"),
         ({"host": "a", "port": 70000}, "'port'", "settings there"),
+        ({"host": "a", "runtimes": {"litert": ""}}, "'runtimes.litert'", "settings there"),
     ]:
         with pytest.raises(UsageError) as caught:
             ssh.DEVICE_KIND.from_settings("lab", settings, tmp_path / "devices.yaml")
         assert said in str(caught.value)
         assert hint in str(caught.value.hint)
         assert "lab" in str(caught.value.where)
+
+
+def test_a_runtime_of_the_settings_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="names no runtime"):
+        ssh.DEVICE_KIND.from_settings("lab", {"host": "a", "runtimes": {"litert==": "~/v"}}, tmp_path)
