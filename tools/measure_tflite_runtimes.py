@@ -56,10 +56,10 @@ def main(asked: list[str]) -> int:
         }
         measured[environment.spec.id] = found
         print(f"{environment.spec.id}: {len(found['versions'])} operators", file=sys.stderr)
-    taken = _taken_somewhere(kinds, [found["kinds"] for found in measured.values()])
+    telling = _telling(kinds, [found["kinds"] for found in measured.values()])
     for environment in here:
         found = measured[environment.spec.id]
-        refused, crashes = _refused(kinds, found["kinds"], taken)
+        refused, crashes = _refused(kinds, found["kinds"], telling)
         _write(environment, found["versions"], found["custom"], refused, crashes)
     return 0
 
@@ -124,25 +124,40 @@ def _is_refusal(result: dict[str, Any]) -> bool:
     return not result["invoked"] and not _OF_THE_PROBE.search(result["error"] or "")
 
 
-def _taken_somewhere(some: list[probes.Probe], all_results: list[list[dict[str, Any]]]) -> set[str]:
-    """Keys that a release takes, so that the probe itself is in order."""
-    return {p.key for i, p in enumerate(some) if any(results[i]["invoked"] for results in all_results)}
+def _telling(some: list[probes.Probe], all_results: list[list[dict[str, Any]]]) -> set[str]:
+    """Keys that a release takes, so that the probe itself is in order; and those that end all of them."""
+    return {
+        probe.key
+        for i, probe in enumerate(some)
+        if any(results[i]["invoked"] for results in all_results)
+        or all(results[i]["crash"] for results in all_results)
+    }
+
+
+def _dimensions(key: str) -> str | None:
+    """What keys of one operator and type have in common that differ in the number of dimensions alone."""
+    return re.sub(r" \d+d(?= |$).*", "", key) if re.search(r" \d+d(?: |$)", key) else None
 
 
 def _refused(
-    some: list[probes.Probe], results: list[dict[str, Any]], taken: set[str]
+    some: list[probes.Probe], results: list[dict[str, Any]], telling: set[str]
 ) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Keys that a release refuses, and those that end its process, by operator.
 
-    What no release takes counts where the runtime says that it is for the types; else the probe may be wrong.
+    What no release takes counts where the runtime says that it is for the types, or where all of them end
+    over it; else the probe may be wrong.
     """
+    ran = (probe.key for probe, result in zip(some, results, strict=True) if result["invoked"])
+    takes = {group for key in ran if (group := _dimensions(key)) is not None}
     refused: dict[str, list[str]] = defaultdict(list)
     crashes: dict[str, list[str]] = defaultdict(list)
     for probe, result in zip(some, results, strict=True):
         if not _is_refusal(result):
             continue
         name, _, rest = probe.key.partition(" ")
-        if probe.key in taken or _OF_TYPES.search(result["error"] or ""):
+        if (group := _dimensions(probe.key)) is not None and group not in takes:
+            continue  # it is the type that is refused, whatever the dimensions
+        if probe.key in telling or _OF_TYPES.search(result["error"] or ""):
             (crashes if result["crash"] else refused)[name].append(rest)
     return dict(sorted(refused.items())), dict(sorted(crashes.items()))
 

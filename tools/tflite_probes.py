@@ -7,6 +7,7 @@ scales (a softmax gives steps of 1/256) is as the LiteRT quantization specificat
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class T:
 
     def quantization(self) -> tuple[float, int] | None:
         """Scale and zero point; by default STEP around zero for types that are quantized."""
-        if self.dtype not in QUANTIZED or self.scale == 0:
+        if self.scale == 0 or (self.scale is None and self.dtype not in QUANTIZED):
             return None
         zero = self.zero if self.zero is not None else 128 if self.dtype == "uint8" else 0
         return (STEP if self.scale is None else self.scale), zero
@@ -211,7 +212,7 @@ def kinds() -> Iterator[Probe]:
         for other in NUMBERS:
             yield _probe("CAST", [T(dtype, scale=0)], [T(other, scale=0)],
                          option("Cast", inDataType=CODES[dtype], outDataType=CODES[other]))  # fmt: skip
-            yield _probe("QUANTIZE", [x], [T(other)], option("Quantize"))
+            yield _probe("QUANTIZE", [_scaled(dtype)], [_scaled(other)], option("Quantize"))
             yield _probe("BITCAST", [T(dtype, scale=0)], [T(other, scale=0)])
         for scales in (1, 4):
             weights = T(dtype, (4, 4), value=0, scales=scales)
@@ -219,6 +220,11 @@ def kinds() -> Iterator[Probe]:
         yield _probe("DEQUANTIZE", [x], [T("float32")], option("Dequantize"))
         yield _probe("FAKE_QUANT", [x], [x], option("FakeQuant", min=0.0, max=1.0, numBits=8))
     yield from _layers()
+
+
+def _scaled(dtype: str) -> T:
+    """A tensor with a scale, also where the type mostly has none."""
+    return T(dtype, scale=STEP if dtype in ("int32", "uint16", "int64") else None)
 
 
 def _shaping(dtype: str) -> Iterator[Probe]:
@@ -468,7 +474,8 @@ def _ranked(dtype: str, shape: tuple[int, ...], rank: int) -> Iterator[Probe]:
     if rank > 1:
         yield probe("BATCH_MATMUL", [T(dtype, (2,) * rank), T(dtype, (2,) * rank)], [T(dtype, (2,) * rank)],
                     option("BatchMatMul"))  # fmt: skip
-        yield probe("FULLY_CONNECTED", [x, T(dtype, (4, shape[-1]), value=0)], [T(dtype, (*shape[:-1], 4))],
+        weights = T("int8" if dtype == "int16" else dtype, (4, shape[-1]), value=0)
+        yield probe("FULLY_CONNECTED", [x, weights], [T(dtype, (*shape[:-1], 4))],
                     option("FullyConnected", keepNumDims=True))  # fmt: skip
         yield probe("DYNAMIC_UPDATE_SLICE", [x, T(dtype, (1,) * rank), zeros], [x])
         yield probe("SPLIT", [T("int32", (), value=1), x], [T(dtype, (shape[0], 1, *shape[2:]))] * 2,
@@ -480,9 +487,14 @@ def forms() -> Iterator[Probe]:
     """Operators in forms that some release stumbles over, whatever their types are good for."""
     yield from _rescaled()
     for dtype in ("float32", "int8", "uint8"):
-        for name, options, count in (("SPLIT", "Split", 2), ("SPLIT", "Split", 3), ("SPLIT", "Split", 4),
-                                     ("SPLIT_V", "SplitV", 2), ("UNPACK", "Unpack", 4)):  # fmt: skip
-            yield _with_unused_part(name, options, count, dtype)
+        for name, options, count in (
+            *(("SPLIT", "Split", count) for count in (2, 3, 4)),
+            *(("SPLIT_V", "SplitV", count) for count in (2, 3)),
+            *(("UNPACK", "Unpack", count) for count in (2, 3)),
+        ):
+            for size in range(1, count):
+                for unread in itertools.combinations(range(count), size):
+                    yield _with_unread_parts(name, options, count, dtype, unread)
         for name, options in (("ADD", "Add"), ("SUB", "Sub"), ("MUL", "Mul")):
             if dtype != "float32":
                 yield _chain(name, options, dtype)
@@ -532,12 +544,12 @@ def _rescaled() -> Iterator[Probe]:
             yield Probe(key, data)
 
 
-def _with_unused_part(name: str, options: str, count: int, dtype: str) -> Probe:
+def _with_unread_parts(name: str, options: str, count: int, dtype: str, unread: tuple[int, ...]) -> Probe:
     b = Builder()
-    scale = {"scale": [STEP], "zero_point": [0]} if dtype != "float32" else {}
+    scale: dict[str, Any] = {"scale": [STEP], "zero_point": [0]} if dtype != "float32" else {}
 
     def tensor(label: str, shape: list[int]) -> int:
-        return int(b.tensor(label, shape, dtype=CODES[dtype], **scale))  # type: ignore[arg-type]
+        return int(b.tensor(label, shape, dtype=CODES[dtype], **scale))
 
     def ints(values: Any, label: str) -> int:
         return int(
@@ -547,14 +559,19 @@ def _with_unused_part(name: str, options: str, count: int, dtype: str) -> Probe:
     x = tensor("x", [2, count])
     shape = [2] if name == "UNPACK" else [2, 1]
     parts = [tensor(f"part{i}", shape) for i in range(count)]
-    inputs = {"SPLIT": lambda: [ints(1, "axis"), x], "SPLIT_V": lambda: [x, ints([1] * count, "sizes"), ints(1, "axis")],
-              "UNPACK": lambda: [x]}[name]()  # fmt: skip
+    inputs = {
+        "SPLIT": lambda: [ints(1, "axis"), x],
+        "SPLIT_V": lambda: [x, ints([1] * count, "sizes"), ints(1, "axis")],
+        "UNPACK": lambda: [x],
+    }[name]()
     fields = {"axis": 1, "num": count} if name == "UNPACK" else {"numSplits": count}
     b.op(getattr(OPERATORS, name), inputs, parts, options=(f"{options}Options", option(options, **fields)))
-    y = tensor("y", shape)
-    b.op(OPERATORS.ADD, [parts[-1], parts[-1]], [y], options=("AddOptions", option("Add")))
-    b.ends([x], [y])
-    return Probe(next(key for key in keys_of(b.bytes()) if key.endswith(UNUSED)), b.bytes())
+    outputs = []
+    for i in set(range(count)) - set(unread):
+        outputs.append(tensor(f"y{i}", shape))
+        b.op(OPERATORS.ADD, [parts[i], parts[i]], outputs[-1:], options=("AddOptions", option("Add")))
+    b.ends([x], outputs)
+    return Probe(next(key for key in keys_of(b.bytes()) if UNUSED in key), b.bytes())
 
 
 def _chain(name: str, options: str, dtype: str) -> Probe:
@@ -585,7 +602,8 @@ def _from_float16(name: str, shape: tuple[int, ...], options: Any) -> Probe:
 
 
 def _svdf() -> Iterator[Probe]:
-    """SVDF with its state in the types that converters gave it."""
+    """SVDF with its state in the types that converters gave it; large, so that what reads beyond it fails."""
+    units, memory, features = 256, 64, 64
     for kind, weight, time, bias, state in (
         ("float32", "float32", "float32", "float32", "float32"),
         ("float32", "int8", "float32", "float32", "float32"),
@@ -593,11 +611,16 @@ def _svdf() -> Iterator[Probe]:
         ("int8", "int8", "int8", "int32", "int8"),
         ("int8", "int8", "int8", "int32", "int16"),
     ):
-        inputs: list[T | None] = [T(kind, (1, 4)), T(weight, (2, 4), value=1), T(time, (2, 3), value=1),
-                                  T(bias, (2,), value=0, scale=STEP), T(state, (1, 6))]  # fmt: skip
-        options = option("SVDF", rank=1)
+        inputs: list[T | None] = [
+            T(kind, (1, features)),
+            T(weight, (units, features), value=1),
+            T(time, (units, memory), value=1),
+            T(bias, (units,), value=0, scale=STEP),
+            T(state, (1, units * memory)),
+        ]
+        options = option("SVDF", rank=1, fusedActivationFunction=int(kind == "int8"))
         b = Builder()
-        b.model = schema.ModelT.InitFromPackedBuf(file_of("SVDF", inputs, [T(kind, (1, 2))], options), 0)
+        b.model = schema.ModelT.InitFromPackedBuf(file_of("SVDF", inputs, [T(kind, (1, units))], options), 0)
         graph = b.model.subgraphs[0]
         graph.tensors[graph.inputs[-1]].isVariable = True
         graph.inputs = graph.inputs[:-1]

@@ -44,7 +44,7 @@ _DATA = {
 """Which input has the data, where it is not the first."""
 
 RESCALED = "rescaled"
-UNUSED = "with a part that nothing reads"
+UNUSED = "of which nothing reads"
 FROM_FLOAT16 = "with float16 weights"
 SCALAR_FIRST = "of a scalar at the head of ten or more"
 
@@ -141,8 +141,9 @@ def _forms(
         same_type = output.dtype == data.dtype
         if same_type and before is not None and after is not None and before.scale[0] != after.scale[0]:
             yield f"{operator.name} {data.dtype} {RESCALED}"
-    if operator.name in PARTS and any(not readers[index] for index in operator.outputs):
-        yield f"{operator.name} {data.dtype} of {len(operator.outputs)} {UNUSED}"
+    unread = [str(i) for i, index in enumerate(operator.outputs) if not readers[index]]
+    if operator.name in PARTS and unread:
+        yield f"{operator.name} {data.dtype} into {len(operator.outputs)} {UNUSED} {' '.join(unread)}"
     place = WEIGHTS.get(operator.name)
     if place is not None and place < len(operator.inputs):
         maker = makers.get(operator.inputs[place])
