@@ -23,8 +23,7 @@ def limit_problems(limits: Limits, description: Description, precision: str | No
                 hint=f"convert it with '--to {description.format}:{limits.precisions[0]}'",
             )
         )
-    if limits.static_shapes:
-        found.extend(_open_shapes(description))
+    found.extend(_open_shapes(limits, description))
     if not limits.control_flow and int(description.metadata.get("subgraphs", 1)) > 1:
         found.append(Problem("control-flow", "it has branches or loops, which are not taken there"))
     if limits.note and not own and not any(problem.severity == "refused" for problem in found):
@@ -50,9 +49,9 @@ def _op_problems(limits: Limits, description: Description, own: list[str]) -> It
         )
 
 
-def _open_shapes(description: Description) -> Iterator[Problem]:
-    flags = shape_flags(description)
-    for tensor in _open_inputs(description):
+def _open_shapes(limits: Limits, description: Description) -> Iterator[Problem]:
+    flags = shape_flags(limits, description)
+    for tensor in _open_inputs(limits, description):
         shape = "any rank" if tensor.shape is None else "×".join(str(d or "?") for d in tensor.shape)
         yield Problem(
             "open-shape",
@@ -61,17 +60,20 @@ def _open_shapes(description: Description) -> Iterator[Problem]:
         )
 
 
-def shape_flags(description: Description) -> str:
-    """The flags that pin every open dimension to one, quoted for a shell; empty where there is none."""
+def shape_flags(limits: Limits, description: Description) -> str:
+    """The flags that pin what must be fixed to one, quoted for a shell; empty where nothing has to be."""
     words = []
-    for tensor in _open_inputs(description):
+    for tensor in _open_inputs(limits, description):
         if tensor.shape:
             pinned = ",".join(str(d or 1) for d in tensor.shape)
             words += ["--shape", f"{tensor.name}={pinned}"]
     return shlex.join(words)
 
 
-def _open_inputs(description: Description) -> list[TensorSpec]:
+def _open_inputs(limits: Limits, description: Description) -> list[TensorSpec]:
+    if not limits.static_shapes:
+        return []
+    fixed = 1 if limits.open_batch else 0
     inputs = [tensor for signature in description.signatures for tensor in signature.inputs]
-    found = {tensor.name: tensor for tensor in inputs if tensor.shape is None or None in tensor.shape}
+    found = {tensor.name: tensor for tensor in inputs if tensor.shape is None or None in tensor.shape[fixed:]}
     return list(found.values())

@@ -301,8 +301,8 @@ def _with_conversion(
     source = _source_of(Path(made.artifact))
     words = ["--target", place.name, "--to", f"{format_name}:{precision}"]
     line = f"edgeconv convert {shlex.quote(source) if source else 'SOURCE'} {shlex.join(words)}"
-    if any(one.limits is not None and one.limits.static_shapes for one in runtimes):
-        line += f" {flags}" if (flags := shape_flags(description)) else ""
+    flags = [shape_flags(one.limits, description) for one in runtimes if one.limits is not None]
+    line += "".join(f" {one}" for one in dict.fromkeys(flags) if one)
     if precision in ("int8", "int16x8"):
         line += " --calibration SAMPLES.npz"
     return dataclasses.replace(made, convert=line)

@@ -104,7 +104,8 @@ class Limits(_Model):
         default="refused", description="an op that is not listed: refused, or a note since it runs elsewhere"
     )
     custom_ops: list[str] = Field(default_factory=list, description="custom ops that are taken")
-    static_shapes: bool = Field(default=False, description="no dimension may be open, the batch's neither")
+    static_shapes: bool = Field(default=False, description="no dimension may be open")
+    open_batch: bool = Field(default=False, description="but the leading one may: it is read as one")
     control_flow: bool = Field(default=True, description="whether more than one subgraph is taken")
     note: str | None = Field(default=None, description="said with every artifact that is taken")
     source: str

@@ -228,15 +228,22 @@ class TestLimits:
         )
 
     def test_an_open_dimension_is_refused_with_the_shape_to_pin(self, tmp_path: Path) -> None:
-        found = check(self.saved(tmp_path, int8(free=True)), "microcontroller")
+        found = check(self.saved(tmp_path, int8(free=True)), "coral-edgetpu")
         (problem,) = problems(found)
         assert (problem.code, problem.hint) == ("open-shape", "convert it with --shape x=1,100")
         assert "--shape x=1,100" in str(found.convert)
 
+    def test_an_open_batch_is_read_as_one_where_that_is_so(self, tmp_path: Path) -> None:
+        assert check(self.saved(tmp_path, int8(free=True)), "microcontroller").verdict == "runs"
+        wide = int8()
+        wide.model.subgraphs[0].tensors[0].shapeSignature = [-1, -1]
+        (problem,) = problems(check(self.saved(tmp_path, wide), "microcontroller"))
+        assert problem.code == "open-shape"
+
     def test_the_shape_in_the_command_is_safe_to_paste(self, tmp_path: Path) -> None:
         model = int8(free=True)
         model.model.subgraphs[0].tensors[0].name = "x; rm -rf 'home'"
-        command = str(check(self.saved(tmp_path, model), "microcontroller").convert)
+        command = str(check(self.saved(tmp_path, model), "coral-edgetpu").convert)
         assert "x; rm -rf 'home'=1,100" in shlex.split(command)
 
     def test_an_op_that_is_not_on_the_list_is_refused_by_name(self, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_names_in_a_model_steer_no_terminal(edgeconv: Callable[..., Any], artifa
     model = dense(batch_free=True)
     model.model.signatureDefs[0].inputs[0].name = "\x1b[2Jimage"
     (artifacts / "odd.tflite").write_bytes(model.bytes())
-    ran = edgeconv("check", "odd.tflite", "--target", "microcontroller")
+    ran = edgeconv("check", "odd.tflite", "--target", "coral-edgetpu")
     assert ran.code == 1
     assert "\x1b" not in ran.out
     assert "\\x1b[2Jimage" in ran.out
