@@ -13,6 +13,8 @@ from agent.talking import Talk
 from ai_edge_litert import schema_py_generated as schema
 from tflite_builder import INT8, INT32, Builder
 
+from edgeconv.runtimes.litert import RUNTIME
+
 OPS = schema.BuiltinOperator
 STRING = schema.TensorType.STRING
 
@@ -248,6 +250,14 @@ class TestPlacement:
         assert said["placement"]["ran"] == {"cpu": 2}
         assert said["placement"]["share_of_ops"] == 1.0
 
+    def test_of_another_graph_than_the_main_one_is_not_known_and_never_that_of_the_main_one(
+        self, talk: Talk, tmp_path: Path
+    ) -> None:
+        path = written(tmp_path, two_graphs())
+        for signature, ran in (("double", {"xnnpack": 1}), ("square", None)):
+            placement = talk.open(path, "litert", "tflite", signature=signature)["placement"]
+            assert (placement and placement["ran"]) == ran
+
     def test_is_told_again_for_other_sizes(self, talk: Talk, tmp_path: Path) -> None:
         model = talk.open(written(tmp_path, added()), "litert", "tflite")["model"]
         x = np.zeros((5, 3), np.float32)
@@ -305,6 +315,27 @@ class TestRefusals:
         path = str(written(tmp_path, added()))
         error = talk.error({**asked, "path": path, "options": {"threads": threads}})
         assert (error["kind"], "threads is a number" in error["what"]) == ("usage", True)
+
+
+@pytest.mark.corpus
+@pytest.mark.parametrize("accelerator", ["xnnpack", "cpu"])
+def test_a_real_detector_gives_what_it_gives_in_this_process(
+    talk: Talk, corpus: Path, accelerator: str
+) -> None:
+    path = corpus / "fz-facemask-ssd" / "face_mask_detection.tflite"
+    said = talk.open(path, "litert", "tflite", accelerator=accelerator)
+    assert sum(said["placement"]["ran"].values()) == 51
+    assert (said["placement"]["share_of_ops"] == 1.0) == (accelerator == "cpu")
+    image = np.random.default_rng(1).random((1, 260, 260, 3), dtype=np.float32)
+    found = talk.ask({"verb": "infer", "model": said["model"]}, [(said["inputs"][0]["name"], image)])[
+        "arrays"
+    ]
+    with RUNTIME.open(path, None, options={"xnnpack": accelerator == "xnnpack"}) as session:
+        expected = session({session.inputs[0].name: image})
+        names = {spec.name: spec.inner_name for spec in session.outputs}
+    assert len(expected) == 2
+    for name, value in expected.items():
+        assert found[names[name]].tobytes() == value.tobytes()
 
 
 @pytest.mark.slow

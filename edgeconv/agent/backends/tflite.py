@@ -102,8 +102,8 @@ class TfliteModel(Model):
     def placement(self, arrays: list[Any] | None = None) -> Placement | None:
         if arrays is not None:
             self.prepare(arrays)
-        if not self._allocated:
-            return None
+        if not self._allocated or self._graph:
+            return None  # the interpreter lists the nodes of the main graph alone
         details = self._interpreter._get_ops_details()
         taken: dict[int, str] = {}
         for position, delegate in enumerate(details[self._nodes :]):
