@@ -66,7 +66,9 @@ _OF_SCRIPT = {
 
 def _of_ssh(said: str, host: str, device: str, login: str) -> tuple[str, str]:
     """What happened, and what to do, from the words of OpenSSH."""
-    name = host.rpartition("@")[2]
+    # An alias stands for the host that it is about.
+    about = re.search(r"Could not resolve hostname (\S+?):|connect to host (\S+) port", said)
+    name = (about[1] or about[2]) if about else host.rpartition("@")[2]
     again = f"try it: {login}"
     if "REMOTE HOST IDENTIFICATION HAS CHANGED" in said:
         known = re.search(r"Offending \S+ key in (\S+?):\d+", said)
@@ -95,9 +97,14 @@ def _of_ssh(said: str, host: str, device: str, login: str) -> tuple[str, str]:
 
 _PATTERNS = (
     (
+        r"UNKNOWN port",  # what a proxy says of itself is lost where a connection is kept open
+        "the way to '{name}' over another host (ProxyJump, ProxyCommand) is broken",
+        "ssh says more by hand: {again}",
+    ),
+    (
         r"Could not resolve hostname",
         "there is no host '{name}'",
-        "correct 'host' of '{device}' in devices.yaml, or add the name to ~/.ssh/config",
+        "correct 'host' of '{device}' in devices.yaml, or the name in ~/.ssh/config",
     ),
     (
         r"Connection refused",

@@ -174,6 +174,22 @@ def test_a_name_that_does_not_resolve() -> None:
     assert "devices.yaml" in str(error.hint)
 
 
+def test_a_host_on_the_way_that_is_not_there(serve: Serve) -> None:
+    board = serve()
+    config = board.folder / "ssh_config"
+    config.write_text("Host 127.0.0.1\n  ProxyJump pi@way.invalid\n" + config.read_text())
+    error = refused(board.device())
+    assert "the way to '127.0.0.1' over another host" in str(error)
+    assert f"ssh -F {config}" in str(error.hint)
+
+
+def test_a_name_of_the_configuration_is_told_as_the_host_that_it_stands_for(serve: Serve) -> None:
+    config = serve().folder / "ssh_config"
+    config.write_text("Host lab\n  HostName board.invalid\n" + config.read_text())
+    error = refused(SshDevice("lab", SshSettings(host="lab", config=str(config))))
+    assert "there is no host 'board.invalid'" in str(error)
+
+
 def test_a_port_where_nothing_answers(serve: Serve) -> None:
     error = refused(serve().device(port=free_port()))
     assert "no SSH server answers at that port" in str(error)
