@@ -16,6 +16,7 @@ from edgeconv.cli.options import PATH, common, example, print_json
         "edgeconv convert model.keras --to tflite:int8,onnx --calibration samples.npz",
         "edgeconv convert run7/ckpt-12 --model-builder net.py:build --to tflite:all",
         "edgeconv convert graph.pb --outputs logits --shape image=1,224,224,3 -o out",
+        "edgeconv convert model.keras --target rpi4@bullseye --calibration samples.npz",
     ),
 )
 @click.argument("model", type=PATH)
@@ -25,6 +26,13 @@ from edgeconv.cli.options import PATH, common, example, print_json
     multiple=True,
     metavar="FORMAT[:PRECISION],…",
     help="What to make; ':all' is every precision.  [frozen_graph,tflite,onnx]",
+)
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="NAME[@RELEASE],…",
+    help="Kinds of devices it is to run on, as 'edgeconv targets' lists them: makes what they take.",
 )
 @click.option("--calibration", type=PATH, help=".npz or .npy of samples for quantization.")
 @click.option("--data", type=PATH, help=".npz or .npy of samples for the gates, in place of seeded probes.")
@@ -95,6 +103,7 @@ def command(
     model: Path,
     output: Path | None,
     to: tuple[str, ...],
+    targets: tuple[str, ...],
     calibration: Path | None,
     data: Path | None,
     shapes: tuple[str, ...],
@@ -136,6 +145,7 @@ def command(
         model=model,
         output=output,
         to=parse_targets(to),
+        targets=_names(targets),
         data=data,
         calibration=calibration,
         shapes=parse_shapes(shapes),
@@ -167,9 +177,11 @@ def command(
     if as_json:
         print_json(manifest.to_json())
     else:
-        from edgeconv.cli.tables import print_manifest
+        from edgeconv.cli.tables import console_for_tables, print_manifest
+        from edgeconv.cli.target_lines import print_target_checks
 
         print_manifest(manifest, folder, quiet=quiet, verbose=bool(verbose))
+        print_target_checks(console_for_tables(), manifest, quiet=quiet)
     return exit_code(manifest)
 
 

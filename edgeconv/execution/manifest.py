@@ -58,6 +58,27 @@ class GateRecord(_Model):
     peak_rss_bytes: int | None = Field(default=None, description="highest resident memory of its worker")
 
 
+class ProblemRecord(_Model):
+    """One thing that stands between an artifact and a runtime, or that a person should know."""
+
+    code: str
+    what: str
+    where: str | None = None
+    first: str | None = Field(default=None, description="first version of the runtime without the problem")
+    hint: str | None = None
+    severity: Literal["refused", "unknown", "note"] = "refused"
+
+
+class CheckRecord(_Model):
+    """Whether an artifact runs with one runtime of a target that was named."""
+
+    target: str = Field(description="NAME, or NAME@RELEASE")
+    runtime: str | None = Field(default=None, description="none where no runtime there takes the format")
+    version: str | None = None
+    verdict: Literal["runs", "refused", "unknown"]
+    problems: list[ProblemRecord] = Field(default_factory=list)
+
+
 class ArtifactRecord(_Model):
     """One artifact; ``path`` is relative to the manifest."""
 
@@ -75,6 +96,17 @@ class ArtifactRecord(_Model):
     cached: bool = False
     notes: list[str] = Field(default_factory=list)
     gate: GateRecord
+    checks: list[CheckRecord] = Field(default_factory=list, description="one a runtime of each target named")
+
+    @property
+    def refused_by(self) -> list[str]:
+        """Targets none of whose runtimes takes it."""
+        targets = dict.fromkeys(check.target for check in self.checks)
+        return [
+            target
+            for target in targets
+            if all(check.verdict == "refused" for check in self.checks if check.target == target)
+        ]
 
 
 class FailureRecord(_Model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -29,10 +30,11 @@ from edgeconv.recipe.contracts import describe_source, require_ranks, source_con
 from edgeconv.recipe.cut_detectors import cut_by_structure, cut_where_refused, is_cut_by_structure
 from edgeconv.recipe.detection import looked_at
 from edgeconv.recipe.fingerprints import option_sha256
+from edgeconv.recipe.for_targets import chosen_for, pinned_shapes, places_of, runs_on, with_checks
 from edgeconv.recipe.front_ends import plan_front_end
 from edgeconv.recipe.inputs import InputMaker, gate_tolerances
 from edgeconv.recipe.loop import run_in_own_loop
-from edgeconv.recipe.planning import default_targets, plan_nodes
+from edgeconv.recipe.planning import default_targets, plan_nodes, reachable_from
 from edgeconv.recipe.preloading import worker_modules
 from edgeconv.recipe.request import ConversionRequest
 from edgeconv.runtimes.registry import runtime_for
@@ -55,6 +57,7 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
         UsageError: the model, a name, a shape or a target is wrong.
     """
     request, back_end = in_roles(request), None
+    places = places_of(request)
     part = identify(request.model)
     if request.graph is not None:
         description, contract, kind = completed(request)
@@ -70,6 +73,16 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
             outputs=request.outputs,
             shapes=request.shapes,
         )
+        if fixed := pinned_shapes(places, contract):
+            request = dataclasses.replace(request, shapes={**request.shapes, **fixed})
+            contract = source_contract(
+                part,
+                description,
+                signature=request.signature,
+                inputs=request.inputs,
+                outputs=request.outputs,
+                shapes=request.shapes,
+            )
     detector = looked_at(request, description, contract, kind)
     contract, kind = detector.contract, detector.kind
     begins = plan_front_end(request, description, contract) if contract is not None else None
@@ -90,15 +103,23 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
         request.model.absolute(), part.name, precision, sha256_of(request.model, part), contract
     )
     place = (part.name, precision)
-    targets = request.to or default_targets(place, kind)
+    targets, why_not = request.to, tuple[str, ...]()
+    if not targets and places:
+        chosen = chosen_for(places, reachable_from(place, kind), calibrated=request.calibration is not None)
+        targets, why_not = chosen.targets, chosen.notes
+        if not targets:
+            names = ", ".join(each.name for each in places)
+            raise UsageError(f"nothing that runs on {names} can be made of {precision} {part.name}")
+    targets = targets or default_targets(place, kind)
     if not targets:
         raise UsageError(
             f"nothing can be made of {precision} {part.name} by default", hint="say what with --to"
         )
     options = {**_options(request, contract.signature if contract else None), **detector.options}
+    of_arrows = {**options, "runs_on": runs_on(places)}
     return Plan(
         source=source,
-        nodes=plan_nodes(place, targets, options, gate_tolerances(request.tolerance), kind),
+        nodes=plan_nodes(place, targets, of_arrows, gate_tolerances(request.tolerance), kind),
         wanted=tuple(target.id for target in targets),
         open_options=options,
         option_sha256=option_sha256(options),
@@ -108,7 +129,7 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
         if begins is None or not begins.cuts
         else FrontEndPlan(begins.front_end, begins.rest, inputs.before_front_end, model_name(request.model)),
         back_end=back_end,
-        notes=(*detector.notes, *left_out),
+        notes=(*detector.notes, *left_out, *why_not),
         observe_early=not {finding.code for finding in description.findings} & OF_TRAINING,
     )
 
@@ -132,6 +153,7 @@ def convert(request: ConversionRequest, listener: Listener) -> tuple[Manifest, P
     Raises:
         UsageError: nothing was begun because the request is wrong.
     """
+    places_of(request)  # a name that is wrong is told before anything is looked at
     if is_cut_by_structure(request):
         return cut_by_structure(request, listener, convert_whole, carry_out)
     manifest, folder = convert_whole(request, listener)
@@ -154,6 +176,7 @@ def carry_out(
     """
     name = model_name(request.model)
     folder = request.output or Path(f"{name}.edgeconv")
+    places = places_of(request)
     with _cache(request) as cache:
 
         async def work() -> Manifest:
@@ -164,7 +187,8 @@ def carry_out(
                 plan = await asyncio.to_thread(plan_with, cache.inputs)
                 publisher = Publisher(folder, name, plan)
                 manifest = await _carry_out(plan, publisher, cache, pool, listener)
-                return await supply(plan, folder, name, pool, manifest)
+                manifest = await supply(plan, folder, name, pool, manifest)
+                return with_checks(manifest, folder, plan.wanted, places)
 
         return run_in_own_loop(work), folder
 
@@ -176,7 +200,7 @@ def exit_code(manifest: Manifest) -> ExitCode:
         return ExitCode.CONVERSION_FAILED
     wrong = manifest.front_end is not None and manifest.front_end.gate.verdict == "fail"
     wrong = wrong or (manifest.back_end is not None and not manifest.back_end.passed)
-    if wrong or any(a.gate.verdict != "pass" for a in manifest.artifacts):
+    if wrong or any(a.gate.verdict != "pass" or a.refused_by for a in manifest.artifacts):
         return ExitCode.VERDICT_FAILED
     return ExitCode.OK
 

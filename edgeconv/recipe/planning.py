@@ -37,6 +37,11 @@ def default_targets(source: Place, kind: str | None = None) -> tuple[Target, ...
     return tuple(Target(name, "fp32") for name in DEFAULT_TARGETS if (name, "fp32") in reachable)
 
 
+def reachable_from(source: Place, kind: str | None = None) -> frozenset[Place]:
+    """Formats and precisions that can be made of a model; see :func:`default_targets`."""
+    return frozenset(_distances(source, _arrows(source, kind))) - {GIVEN}
+
+
 def plan_nodes(
     source: Place,
     targets: tuple[Target, ...],

@@ -38,6 +38,7 @@ class ConversionRequest:
         model: file, folder or checkpoint prefix.
         output: folder for the artifacts; ``MODEL-NAME.edgeconv`` beside the caller where ``None``.
         to: artifacts asked for; empty for :data:`DEFAULT_TARGETS`.
+        targets: kinds of devices, ``NAME`` or ``NAME@RELEASE``, that the artifacts are to run on.
         data: samples for the gates instead of seeded probes.
         calibration: samples for quantization.
         shapes: input name to the shape that is pinned.
@@ -62,6 +63,7 @@ class ConversionRequest:
     model: Path
     output: Path | None = None
     to: tuple[Target, ...] = ()
+    targets: tuple[str, ...] = ()
     data: Path | None = None
     calibration: Path | None = None
     shapes: Mapping[str, Shape] = field(default_factory=dict)
