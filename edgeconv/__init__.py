@@ -210,6 +210,10 @@ def compare(
             options=options,
             seed=seed,
             locate=locate,
+            devices=(device,) if isinstance(device, str) else tuple(device),
+            runtime=runtime,
+            threads=threads,
+            accelerator=accelerator,
         )
     )
 

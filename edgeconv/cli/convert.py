@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import click
 
-from edgeconv.cli.options import PATH, common, example, print_json
+from edgeconv.cli.options import PATH, common, example, on_devices, print_json
 
 
 @click.command(
@@ -98,6 +99,7 @@ from edgeconv.cli.options import PATH, common, example, print_json
     type=click.FloatRange(min=0, min_open=True),
     help="Megabytes one worker may use.  [no limit]",
 )
+@on_devices
 @common
 def command(
     model: Path,
@@ -130,6 +132,10 @@ def command(
     no_cache: bool,
     worker_timeout: float,
     worker_memory: float | None,
+    devices: tuple[str, ...],
+    runtime: str | None,
+    threads: int,
+    accelerator: str | None,
     as_json: bool,
     quiet: bool,
     verbose: int,
@@ -139,8 +145,13 @@ def command(
     from edgeconv.cli.progress import progress
     from edgeconv.execution.stage import Limits
     from edgeconv.recipe.convert import convert, exit_code
+    from edgeconv.recipe.device_gates import DeviceRequest, prove_on_devices
+    from edgeconv.recipe.on_devices import devices_asked
     from edgeconv.recipe.request import ConversionRequest, parse_shapes, parse_targets
 
+    names = devices_asked(devices, runtime, threads, accelerator)
+    there = DeviceRequest(names, runtime, threads, accelerator, data or calibration, tolerance)
+    there.check()
     request = ConversionRequest(
         model=model,
         output=output,
@@ -174,13 +185,18 @@ def command(
     )
     with progress(quiet=quiet, verbose=bool(verbose)) as listener:
         manifest, folder = convert(request, listener)
+    if there.devices:
+        say = (lambda text: None) if quiet else functools.partial(click.echo, err=True)
+        manifest = prove_on_devices(manifest, folder, there, say)
     if as_json:
         print_json(manifest.to_json())
     else:
+        from edgeconv.cli.gate_tables import print_device_gates
         from edgeconv.cli.tables import console_for_tables, print_manifest
         from edgeconv.cli.target_lines import print_target_checks
 
         print_manifest(manifest, folder, quiet=quiet, verbose=bool(verbose))
+        print_device_gates(manifest, quiet=quiet)
         print_target_checks(console_for_tables(), manifest, quiet=quiet)
     return exit_code(manifest)
 

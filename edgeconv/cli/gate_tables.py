@@ -10,7 +10,7 @@ from rich.text import Text
 from edgeconv.cli.tables import VERDICT_STYLE, console_for_tables, plain_text, problem, table_with
 
 if TYPE_CHECKING:
-    from edgeconv.execution.manifest import GateRecord, OutputRecord
+    from edgeconv.execution.manifest import GateRecord, Manifest, OutputRecord
     from edgeconv.recipe.compare import Comparison
     from edgeconv.recipe.on_devices import OnDevice
 
@@ -45,6 +45,31 @@ def print_on_device(console: Console, one: OnDevice, precision: str, *, quiet: b
                 console.print(plain_text(f"  {output.reference_name or output.name}: {said}"), soft_wrap=True)
         for note in one.gate.notes:
             console.print(plain_text(f"  {note}", "dim"), soft_wrap=True)
+
+
+def print_device_gates(manifest: Manifest, *, quiet: bool) -> None:
+    """The gates on devices that a manifest has, a line each."""
+    console = console_for_tables()
+    gates = [(record, gate) for record in manifest.artifacts for gate in record.device_gates]
+    if gates and not quiet:
+        table = table_with("artifact", "device", "runtime", "gate", ">max abs", "values")
+        for record, gate in gates:
+            worst = max((o.max_abs for o in gate.outputs if o.max_abs is not None), default=None)
+            runtime = " ".join(text for text in (gate.runtime, gate.version) if text)
+            exact = list(dict.fromkeys(said for o in gate.outputs if (said := how_exact(o))))
+            table.add_row(
+                plain_text(record.id, "bold"),
+                plain_text(gate.device + (" (emulated)" if gate.emulated else "")),
+                plain_text(runtime),
+                Text(gate.verdict, style=VERDICT_STYLE[gate.verdict]),
+                "" if worst is None else f"{worst:.2g}",
+                plain_text("; ".join(exact)),
+            )
+        console.print(table)
+    for record, gate in gates:
+        if gate.verdict != "pass":
+            what = f"{record.id}: gate {gate.verdict} on {gate.device}"
+            console.print(problem(console, what, gate.reason, gate.hint), soft_wrap=True)
 
 
 def how_exact(output: OutputRecord) -> str:

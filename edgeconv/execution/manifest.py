@@ -79,6 +79,19 @@ class CheckRecord(_Model):
     problems: list[ProblemRecord] = Field(default_factory=list)
 
 
+class DeviceGateRecord(GateRecord):
+    """The same artifact run on a device, compared with itself run here; ``reference`` is its own id."""
+
+    device: str
+    runtime: str | None = Field(default=None, description="that ran it there; none where all refused it")
+    version: str | None = Field(default=None, description="of the runtime")
+    emulated: bool = Field(default=False, description="whether times there say nothing of a real board")
+    machine: str | None = Field(default=None, description="processor, as 'uname -m' says it")
+    threads: int = 1
+    accelerator: str | None = None
+    placement: dict[str, Any] | None = Field(default=None, description="where the ops ran, where known")
+
+
 class ArtifactRecord(_Model):
     """One artifact; ``path`` is relative to the manifest."""
 
@@ -96,6 +109,7 @@ class ArtifactRecord(_Model):
     cached: bool = False
     notes: list[str] = Field(default_factory=list)
     gate: GateRecord
+    device_gates: list[DeviceGateRecord] = Field(default_factory=list, description="one a device asked for")
     checks: list[CheckRecord] = Field(default_factory=list, description="one a runtime of each target named")
 
     @property
@@ -120,6 +134,7 @@ class FailureRecord(_Model):
     artifact: str | None = Field(default=None, description="id of the artifact it was to make")
     superseded_by: str | None = Field(default=None, description="the fallback conversion that did make it")
     follows: bool = Field(default=False, description="not tried, because its predecessor failed")
+    device: str | None = Field(default=None, description="that broke, where it was no conversion")
 
 
 class SourceRecord(_Model):
@@ -195,10 +210,11 @@ class Manifest(_Model):
 
     @property
     def passed(self) -> bool:
-        """Whether nothing failed: no conversion (fallbacks that worked aside), and every gate passed."""
+        """Whether nothing failed: no conversion (fallbacks that worked aside), no device, no gate."""
         return (
             not any(f.superseded_by is None for f in self.failures)
             and all(a.gate.verdict == "pass" for a in self.artifacts)
+            and all(gate.verdict == "pass" for a in self.artifacts for gate in a.device_gates)
             and not (self.front_end is not None and self.front_end.gate.verdict == "fail")
             and (self.back_end is None or self.back_end.passed)
         )

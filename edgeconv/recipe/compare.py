@@ -26,7 +26,7 @@ from edgeconv.recipe.contracts import describe_source, source_contract
 from edgeconv.recipe.convert import convert
 from edgeconv.recipe.inputs import gate_tolerances, probes_for
 from edgeconv.recipe.loop import run_in_own_loop
-from edgeconv.recipe.on_devices import OnDevice, on_devices, summary
+from edgeconv.recipe.on_devices import OnDevice, devices_asked, on_devices, summary
 from edgeconv.recipe.preloading import worker_modules
 from edgeconv.recipe.request import ConversionRequest, Target
 from edgeconv.runtimes.base import Runtime
@@ -209,8 +209,8 @@ def _with_device(request: ComparisonRequest) -> ComparisonRequest:
     Raises:
         UsageError: a device is not known, the runtime does not open the candidate, or ``locate`` is asked.
     """
-    chosen = request.runtime is not None or request.accelerator is not None or request.threads != 1
-    if not request.devices and not chosen:
+    devices = devices_asked(request.devices, request.runtime, request.threads, request.accelerator)
+    if not devices:
         return request
     if request.locate:
         raise UsageError(
@@ -218,7 +218,6 @@ def _with_device(request: ComparisonRequest) -> ComparisonRequest:
         )
     runtime = RuntimeChoice.parse(request.runtime) if request.runtime is not None else None
     runtimes_for(identify(request.candidate).name, runtime)
-    devices = tuple(dict.fromkeys(request.devices)) or ("local",)
     for name in devices:
         find_device(name)
     return dataclasses.replace(request, devices=devices)

@@ -194,13 +194,17 @@ def carry_out(
 
 
 def exit_code(manifest: Manifest) -> ExitCode:
-    """What the command line exits with: 5 where a conversion failed, 1 where a gate did not pass."""
+    """What the command line exits with: 5 where a conversion failed, 4 a device, 1 a gate."""
     made = {artifact.id for artifact in manifest.artifacts}
     if any(failure.artifact not in made for failure in manifest.failures):
         return ExitCode.CONVERSION_FAILED
+    if any(failure.device is not None for failure in manifest.failures):
+        return ExitCode.UNAVAILABLE
     wrong = manifest.front_end is not None and manifest.front_end.gate.verdict == "fail"
     wrong = wrong or (manifest.back_end is not None and not manifest.back_end.passed)
     if wrong or any(a.gate.verdict != "pass" or a.refused_by for a in manifest.artifacts):
+        return ExitCode.VERDICT_FAILED
+    if any(gate.verdict != "pass" for a in manifest.artifacts for gate in a.device_gates):
         return ExitCode.VERDICT_FAILED
     return ExitCode.OK
 

@@ -58,6 +58,14 @@ class OnDevice:
         }
 
 
+def devices_asked(
+    devices: Sequence[str], runtime: str | None, threads: int, accelerator: str | None
+) -> tuple[str, ...]:
+    """The devices that are meant: this machine where only a runtime, threads or an accelerator are said."""
+    chosen = runtime is not None or accelerator is not None or threads != 1
+    return tuple(dict.fromkeys(devices)) or (("local",) if chosen else ())
+
+
 async def on_devices(devices: Mapping[str, Mapping[str, Any]], make_stage: MakeStage) -> tuple[OnDevice, ...]:
     """Run a gate on each device, all at once; what breaks on one is no matter to the others.
 
