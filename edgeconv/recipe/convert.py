@@ -194,7 +194,7 @@ def carry_out(
 
 
 def exit_code(manifest: Manifest) -> ExitCode:
-    """What the command line exits with: 5 where a conversion failed, 4 a device, 1 a gate."""
+    """What the command line exits with: 5 where a conversion failed, 4 a device, 1 a gate or a check."""
     made = {artifact.id for artifact in manifest.artifacts}
     if any(failure.artifact not in made for failure in manifest.failures):
         return ExitCode.CONVERSION_FAILED
