@@ -54,7 +54,10 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One node; ``attributes`` holds numbers and lists of numbers, ``subgraphs`` the graphs it runs."""
+    """One node; ``attributes`` holds numbers and lists of numbers, ``subgraphs`` the graphs it runs.
+
+    ``since`` is the opset of its op's definition, which only ORT files state.
+    """
 
     op: str
     domain: str
@@ -63,6 +66,7 @@ class Node:
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
     subgraphs: Mapping[str, Graph] = field(default_factory=dict)
+    since: int | None = None
 
     @property
     def qualified(self) -> str:

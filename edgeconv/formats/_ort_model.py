@@ -104,6 +104,7 @@ class _Reader:
             outputs=tuple(table.strings(9)),
             attributes=attributes,
             subgraphs=subgraphs,
+            since=table.integer(3),
         )
 
     def constant(self, table: Table) -> Constant:

@@ -204,13 +204,13 @@ def _onnx(file: dict[str, Any], asked: dict[str, Any], reached: Callable[[str], 
 
 
 def _values(shape: Any, dtype: Any, position: int, value: Any) -> Any:
-    """Seeded values that most models take: numbers from 0 to 1, indices 0 and 1, one word for text."""
+    """Seeded values that most models take: numbers from 0 to 1, indices 0 and 1, for text a word that is a number too."""
     import numpy
 
     shape, dtype = [int(size) for size in shape], numpy.dtype(dtype)
     random = numpy.random.RandomState(1000 + position)
     if dtype.kind in "SUO":
-        return numpy.full(shape, b"word" if dtype.kind == "S" else "word", dtype=object)
+        return numpy.full(shape, b"1" if dtype.kind == "S" else "1", dtype=object)
     if value is not None:
         return numpy.full(shape, value, dtype)
     if dtype.kind in "iu" and dtype.itemsize <= 1:
