@@ -15,7 +15,7 @@ from edgeconv.devices.client import SILENCE_SECONDS, AgentClient, OpenModel
 from edgeconv.errors import DeviceError, UnavailableError, UsageError
 from edgeconv.formats.base import Contract, Quantization, TensorSpec
 from edgeconv.formats.registry import format_named
-from edgeconv.runtimes.base import Arrays, Session
+from edgeconv.runtimes.base import Arrays, Placement, Session
 from edgeconv.runtimes.binding import FileTensor, bind, checked_inputs
 
 _OTHER_NAMES = {"ai-edge-litert": "litert", "ort": "onnxruntime"}
@@ -137,6 +137,21 @@ class DeviceSession(Session):
             _, told = client.ask("measure", {**fields, "burst": burst}, arrays, silence=self._silence)
             parts.append(dict(told)["ns"].reshape(-1))
         return numpy.concatenate(parts)
+
+    def placement(self, inputs: Arrays) -> Placement | None:
+        """See :meth:`edgeconv.runtimes.base.Session.placement`."""
+        client, fields = self._there(), {"model": self._model.number}
+        result, _ = client.ask("placement", fields, self._sent(inputs), silence=self._silence)
+        found = result.get("placement")
+        if found is None:
+            return None
+        return Placement(
+            asked=str(found["asked"]),
+            ran={str(name): int(ops) for name, ops in found["ran"].items()},
+            share_of_ops=float(found["share_of_ops"]),
+            share_of_time=None if found.get("share_of_time") is None else float(found["share_of_time"]),
+            elsewhere=tuple(map(str, found.get("elsewhere") or ())),
+        )
 
     @property
     def ran(self) -> Ran:

@@ -99,6 +99,14 @@ def test_it_says_where_it_runs(doubled: Path) -> None:
         assert session.load_seconds > 0
 
 
+def test_it_says_where_the_ops_run_as_a_session_here_does(doubled: Path) -> None:
+    with opened(doubled) as there, ONNXRUNTIME.open(doubled, None) as here:
+        found = there.placement(GOOD)
+        assert found is not None
+        assert found == here.placement(GOOD)
+        assert not found.fell_back
+
+
 @pytest.mark.parametrize("calls", [1, 7, 70_000])
 def test_each_inference_is_timed_by_itself(doubled: Path, calls: int) -> None:
     with opened(doubled) as session:
