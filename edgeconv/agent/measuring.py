@@ -27,8 +27,9 @@ def measure(session: Session, header: wire.Header, body: bytearray) -> Answer:
     every input by its name the place of an array in ``arrays``. ``burst``, ``rounds``, ``seconds``,
     ``order``, ``seed``, ``warm_seconds``: see :class:`edgeconv.agent.measure.Schedule`. Gives the array
     ``ns`` of shape (models, rounds, burst), an array of shape (models, rounds) for every name of
-    ``COLUMNS``, an array ``warm:N`` for every model where there was a warm-up; and ``rounds``, ``nanoseconds``, ``steady``,
-    ``first_ns``, ``readings``, ``memory``, ``quiet`` (whether no heartbeat was running).
+    ``COLUMNS``, an array ``warm:N`` for every model where there was a warm-up; and ``rounds``,
+    ``nanoseconds``, ``steady``, ``first_ns``, ``readings``, ``memory``, ``quiet`` (whether no heartbeat was
+    running).
     """
     import numpy as np
 

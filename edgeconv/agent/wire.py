@@ -258,7 +258,14 @@ def _strings(data: memoryview, count: int, name: str) -> Any:
 
 
 def _text(item: Any) -> bytes:
-    return item if isinstance(item, bytes) else str(item).encode()
+    if isinstance(item, bytes):
+        return item
+    if not isinstance(item, str):
+        raise WireError("arrays of %s objects cannot be sent" % type(item).__name__)
+    try:
+        return item.encode()
+    except UnicodeEncodeError as error:
+        raise WireError("text with half a character cannot be sent") from error
 
 
 class _DroppedError(Exception):

@@ -174,6 +174,21 @@ class TestRefusals:
         assert says in error["what"]
         assert error["hint"]
 
+    def test_an_output_that_is_no_tensor_is_one(self, talk: Talk, tmp_path: Path) -> None:
+        node = helper.make_node("SequenceConstruct", ["x", "x"], ["y"])
+        element = helper.make_tensor_type_proto(TensorProto.FLOAT, [2])
+        graph = helper.make_graph(
+            [node],
+            "test",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])],
+            [helper.make_value_info("y", helper.make_sequence_type_proto(element))],
+        )
+        path = tmp_path / "model.onnx"
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        path.write_bytes(model.SerializeToString())
+        error = talk.error({**OPEN, "path": str(path)})
+        assert (error["kind"], "'y' is a seq(tensor(float))" in error["what"]) == ("refused", True)
+
     def test_a_broken_file_is_one(self, talk: Talk, tmp_path: Path) -> None:
         path = tmp_path / "model.onnx"
         path.write_bytes(b"\x08\x08" + bytes(50))

@@ -71,6 +71,14 @@ def test_parts_of_arrays_and_turned_ones_arrive_as_they_look() -> None:
     assert found["empty"].shape == (0, 6)
 
 
+@pytest.mark.parametrize("item", [None, {"a": 1}, [1.0], 3, "\ud800"])
+def test_objects_that_are_no_text_are_refused_and_never_made_text(item: object) -> None:
+    array = np.empty(1, object)
+    array[0] = item
+    with pytest.raises(wire.WireError, match="cannot be sent"):
+        wire.pack([("x", array)])
+
+
 def test_a_dtype_that_not_every_numpy_has_is_refused_by_name() -> None:
     with pytest.raises(wire.WireError, match="datetime64"):
         wire.pack([("x", np.array(["2020-01-01"], "datetime64[D]"))])

@@ -66,6 +66,13 @@ class OnnxModel(Model):
         self._session, self._asked, self._again = session, asked, again
         self.inputs = [_tensor(value) for value in session.get_inputs()]
         self.outputs = [_tensor(value) for value in session.get_outputs()]
+        for tensor in (*self.inputs, *self.outputs):
+            if "(" in tensor["dtype"]:
+                raise AgentError(
+                    "refused",
+                    "'%s' is a %s, and only tensors go in and out" % (tensor["name"], tensor["dtype"]),
+                    "cut the model where its values are tensors, with --inputs or --outputs",
+                )
         self._names = [tensor["name"] for tensor in self.outputs]
 
     def infer(self, arrays: list[Any]) -> list[Any]:
