@@ -3,17 +3,17 @@
 One process imports the runtimes and is forked for each launch, so that a launch costs what opening the
 models costs. A forked child has its parent's memory layout; what a fresh process would draw anew (where
 weights and buffers lie) is drawn here by opening the models in random order behind random padding. How a
-forked launch compares with a process started anew is measured by ``regression.py --units``.
+forked launch compares with a process started anew is measured by ``regression.py units``.
 
 Work is injected physically and its share is known by counting: a sample of an arm is ``units`` inferences
-of the same model, so that 102 units against 100 are 2 % more work whatever the clock says. ``pads`` injects
-into a single inference: the same model is run together with that many runs of a much smaller one.
+of the same model, so that 102 units against 100 are 2 % more work whatever the clock says.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import os
 import random
 import signal
@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,8 @@ import numpy.typing as npt
 from edgeconv.latency.plan import LaunchPlan
 
 Samples = npt.NDArray[np.int64]
+LONGEST_READING_NS = 100_000
+MOST_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def measure(arms: Mapping[str, Arm], plan: LaunchPlan, seed: int) -> dict[str, S
         padding.append([bytearray(rng.randrange(64, 1 << 17)) for _ in range(rng.randrange(1, 8))])
         calls[name] = opened(arms[name].path)
     samples = {name: np.zeros((plan.bursts, plan.length), np.int64) for name in names}
-    clock, waited = time.perf_counter_ns, waiting_clock() if plan.own_time else no_waiting
+    timed = own_timer() if plan.own_time else wall_timer
     gc.disable()
     for name in names:
         call = calls[name]
@@ -92,26 +94,45 @@ def measure(arms: Mapping[str, Arm], plan: LaunchPlan, seed: int) -> dict[str, S
             order.reverse()
         for name in order:
             call, row = calls[name], samples[name][block]
-            repeat = range(arms[name].units)
             for place in range(plan.length):
-                waited_before = waited()
-                begun = clock()
-                for _ in repeat:
-                    call()
-                ended = clock()
-                row[place] = max(1, ended - begun - (waited() - waited_before))
+                row[place] = timed(call, arms[name].units)
     return samples
 
 
-def no_waiting() -> int:
-    """The clock of a thread that is taken to wait never."""
-    return 0
+def wall_timer(call: Callable[[], object], units: int) -> int:
+    """Nanoseconds of some inferences by the wall clock."""
+    clock, repeat = time.perf_counter_ns, range(units)
+    begun = clock()
+    for _ in repeat:
+        call()
+    return clock() - begun
 
 
-def waiting_clock() -> Callable[[], int]:
-    """Nanoseconds that this thread has waited for a processor that others used (Linux's ``run_delay``)."""
-    descriptor = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
-    return lambda: int(os.pread(descriptor, 64, 0).split()[1])
+def own_timer() -> Callable[[Callable[[], object], int], int]:
+    """A timer whose times are without what the thread waited for a processor that others used.
+
+    The kernel's account of that waiting (``run_delay`` of Linux) is read before the clock starts and after
+    it stops. If the thread was put aside in between the two readings, waiting would be taken off that is
+    not in the time: then the sample is taken again.
+    """
+    descriptor, clock = os.open("/proc/thread-self/schedstat", os.O_RDONLY), time.perf_counter_ns
+
+    def timed(call: Callable[[], object], units: int) -> int:
+        repeat, taken = range(units), 1
+        for _ in range(MOST_TRIES):
+            before = clock()
+            waited = int(os.pread(descriptor, 64, 0).split()[1])
+            begun = clock()
+            for _ in repeat:
+                call()
+            ended = clock()
+            waited = int(os.pread(descriptor, 64, 0).split()[1]) - waited
+            taken = max(1, ended - begun - waited)
+            if begun - before + clock() - ended < LONGEST_READING_NS:
+                break
+        return taken
+
+    return timed
 
 
 def launch(arms: Mapping[str, Arm], plan: LaunchPlan, seed: int) -> dict[str, Samples]:
@@ -138,6 +159,13 @@ def launch(arms: Mapping[str, Arm], plan: LaunchPlan, seed: int) -> dict[str, Sa
         said = stream.read()
     _, status = os.waitpid(child, 0)
     return unpacked(said, status, arms, plan)
+
+
+def launch_anew(arms: Mapping[str, Arm], plan: LaunchPlan, seed: int) -> dict[str, Samples]:
+    """One launch in an interpreter started anew, which imports the runtime and gets another layout of its memory."""
+    asked = json.dumps([{name: asdict(arm) for name, arm in arms.items()}, asdict(plan), seed])
+    ran = subprocess.run([sys.executable, __file__, asked], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    return unpacked(ran.stdout, ran.returncode, arms, plan)
 
 
 def unpacked(said: bytes, status: int, arms: Mapping[str, Arm], plan: LaunchPlan) -> dict[str, Samples]:
@@ -189,3 +217,9 @@ def preload(paths: Iterable[str]) -> None:
         else:
             import ai_edge_litert.interpreter  # noqa: F401
     gc.freeze()  # else a collection in the child would copy every page it visits
+
+
+if __name__ == "__main__":
+    _arms, _plan, _seed = json.loads(sys.argv[1])
+    _measured = measure({name: Arm(**arm) for name, arm in _arms.items()}, LaunchPlan(**_plan), _seed)
+    sys.stdout.buffer.write(b"".join(_measured[name].tobytes() for name in _arms))

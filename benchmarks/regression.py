@@ -5,6 +5,8 @@ decision is a run of ``edgeconv.latency.duet`` on fresh forked launches; its row
 its launches to ``OUT/raw``. The models: a TFLite file given with ``--tflite`` (a small one) and one with ``--larger``; a sample of
 an arm is so many inferences of it that the share of injected work is exact (``duet_launches.py``).
 
+``python benchmarks/regression.py units OUT --tflite …`` compares forked launches with interpreters started anew.
+
 The table has, for each model, load and effect: how often which verdict, seconds of measuring, how often the 95 % interval has the
 injected ratio; for equals how often a test at 1, 5 and 10 % calls them different (by cutting the launches anew into
 runs of 24, looked at seven times); and what the rules of other tools say of the same samples.
@@ -25,9 +27,9 @@ from typing import Any
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
-from duet_launches import Arm, launch, opened, preload, toggling
+from duet_launches import Arm, launch, launch_anew, opened, preload, toggling
 
-from edgeconv.latency.channels import Launch
+from edgeconv.latency.channels import Launch, between
 from edgeconv.latency.decisions import Policy, judge
 from edgeconv.latency.duet import run
 from edgeconv.latency.plan import launch_plan
@@ -133,7 +135,34 @@ def measure(options: argparse.Namespace) -> None:
     print(f"{made} of {len(tasks)} decisions in {time.monotonic() - begun:.0f} s")
 
 
-def table(out: Path) -> None:
+def units(options: argparse.Namespace) -> None:
+    """Compare forked launches with interpreters started anew, in turns: spread and centre of equals, and seconds."""
+    preload(options.tflite)
+    print(
+        "| model | launch | launches | median log-ratio, % | its standard error, % | standard deviation, % | by the median deviation, % | ms a launch |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for case in cases(options):
+        arms = {name: Arm(case["path"], case["units"]) for name in "AB"}
+        plan = launch_plan(case["seconds"])
+        made: dict[str, list[Launch]] = {"forked": [], "started anew": []}
+        spent = dict.fromkeys(made, 0.0)
+        for number in range(options.decisions[0]):
+            for kind, way in zip(made, (launch, launch_anew), strict=True):
+                begun = time.monotonic()
+                made[kind].append(way(arms, plan, options.seed * 1_000_003 + number))
+                spent[kind] += time.monotonic() - begun
+        for kind, launches in made.items():
+            values = 100 * between(launches, "A", "B")["typical"].values
+            robust = 1.4826 * np.median(np.abs(values - np.median(values)))
+            error = 1.2533 * robust / np.sqrt(len(values))
+            print(
+                f"| {case['name']} | {kind} | {len(values)} | {np.median(values):+.2f} | {error:.2f} | {values.std():.2f} | {robust:.2f} | {1000 * spent[kind] / len(values):.0f} |",
+                flush=True,
+            )
+
+
+def table(out: Path, most: int) -> None:
     """Print what the rows and raw samples say."""
     rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
     groups = defaultdict(list)
@@ -159,7 +188,11 @@ def table(out: Path) -> None:
             f"| {model} | {loops} | {effect} % | {len(group)} | {shown} | {np.median(seconds):.1f}, {np.quantile(seconds, 0.95):.1f} | {quick} | {covered:.1%} |"
         )
     calibration(out, groups)
-    others(out, rows)
+    rng = random.Random(0)
+    by_effect = defaultdict(list)
+    for row in rows:
+        by_effect[row["effect"]].append(row)
+    others(out, [row for group in by_effect.values() for row in rng.sample(group, min(len(group), most))])
 
 
 def raw_launches(out: Path, row: dict[str, Any]) -> list[Launch]:
@@ -230,7 +263,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("run", "table"))
+    parser.add_argument("what", choices=("run", "units", "table"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--tflite", nargs="+", default=[], help="model files, TFLite or ONNX")
     parser.add_argument(
@@ -249,13 +282,18 @@ def main() -> None:
     parser.add_argument("--loops", nargs="+", type=int, default=[0, 4], help="busy loops that are toggled")
     parser.add_argument("--seconds", type=float, default=15, help="of measuring a decision")
     parser.add_argument("--threshold", type=float, default=1.0, help="in percent")
+    parser.add_argument(
+        "--others", type=int, default=60, help="decisions of each effect that other tools' rules are tried on"
+    )
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     if options.what == "run":
         measure(options)
+    elif options.what == "units":
+        units(options)
     else:
-        table(options.out)
+        table(options.out, options.others)
 
 
 if __name__ == "__main__":

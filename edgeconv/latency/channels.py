@@ -7,7 +7,7 @@ log-ratio a channel, candidate over baseline:
 
 - *floor*: the lower quartile over bursts of the least sample of a burst: what the work costs when nothing
   disturbs;
-- *typical*: the median of the log-ratios of samples paired by their place in neighbouring bursts;
+- *typical*: the median of the log-ratios of each sample to each of the neighbouring burst of the other;
 - *tail*: the highest percentile that the samples allow, of launches pooled until they allow p90.
 """
 
@@ -93,7 +93,7 @@ def floor(baseline: Floats, candidate: Floats) -> float:
 
 def typical(baseline: Floats, candidate: Floats) -> float:
     """The typical log-ratio of one launch, from kept samples of shape (bursts, length)."""
-    return float(np.median(np.log(candidate / baseline)))
+    return float(np.median(np.log(candidate[:, :, np.newaxis] / baseline[:, np.newaxis, :])))
 
 
 def series(pairs: Sequence[tuple[Floats, Floats]]) -> dict[str, Series]:

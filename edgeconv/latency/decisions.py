@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
 
@@ -159,7 +159,6 @@ class Decision:
     planned_looks: int
     error_spent: Sequence[float]
     seconds: float = math.nan
-    remarks: Sequence[str] = field(default=())
 
 
 @dataclass(frozen=True)
