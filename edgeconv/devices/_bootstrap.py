@@ -11,6 +11,8 @@ import base64
 import shlex
 from collections.abc import Sequence
 
+from edgeconv.devices.shipping import PACKAGE
+
 ASK = b"ECV0 send the agent\n"
 """What the board says when it has not this agent; the bytes of the agent are the answer."""
 
@@ -26,7 +28,7 @@ import sys
 if sys.version_info < (3, 8):
     sys.stderr.write("edgeconv: %s is Python %d.%d\\n" % ((sys.executable,) + tuple(sys.version_info[:2])))
     sys.exit({TOO_OLD})
-import errno, hashlib, os, time
+import errno, hashlib, os
 sha, size, store = sys.argv[1], int(sys.argv[2]), os.path.expanduser(sys.argv[3])
 folder = os.path.join(store, "agents")
 path = os.path.join(folder, sha + ".pyz")
@@ -42,23 +44,49 @@ def kept():
     except OSError:
         return False
 
-def write(data):
+def write(data, target):
+    import time
     os.makedirs(folder, exist_ok=True)
     for name in os.listdir(folder):
         other = os.path.join(folder, name)
-        if not name.endswith(".pyz") and time.time() - os.stat(other).st_mtime > 3600:
+        if name.endswith(".tmp") and time.time() - os.stat(other).st_mtime > 3600:
             os.remove(other)
-    fresh = "%s.%d" % (path, os.getpid())
+    fresh = "%s.%d.tmp" % (target, os.getpid())
     try:
         with open(fresh, "wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.rename(fresh, path)
+        os.rename(fresh, target)
     except OSError:
         if os.path.exists(fresh):
             os.remove(fresh)
         raise
+
+def compiled():
+    # Of this Python's own making: to compile the agent anew takes longer than all else that it does at first.
+    from _frozen_importlib_external import MAGIC_NUMBER as magic
+    name = sys.implementation.cache_tag
+    target = os.path.join(folder, "%s.%s-%s" % (sha, name, "".join("%02x" % byte for byte in magic)))
+    try:
+        with open(target, "rb") as stream:
+            data = stream.read()
+        if hashlib.sha256(data[32:]).digest() == data[:32]:
+            return target
+    except OSError:
+        pass
+    import io, marshal, zipfile
+    made = io.BytesIO()
+    with zipfile.ZipFile(path) as sources, zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as codes:
+        for each in sources.namelist():
+            code = compile(sources.read(each), each, "exec", dont_inherit=True)
+            codes.writestr(each + "c", magic + bytes(12) + marshal.dumps(code))
+    data = made.getvalue()
+    try:
+        write(hashlib.sha256(data).digest() + data, target)
+    except OSError:
+        return path
+    return target
 
 if not kept():
     os.write(1, {ASK!r})
@@ -71,15 +99,15 @@ if not kept():
     if hashlib.sha256(data).hexdigest() != sha:
         failed({GARBLED}, "the agent did not arrive as it was sent")
     try:
-        write(data)
+        write(data, path)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         failed({FULL} if full else {CANNOT_WRITE}, "%s: %s" % (folder, error.strerror))
     del data
 sys.argv[:] = [path, "--store", store]
-sys.path[:] = [each for each in sys.path if each]
-import runpy
-runpy.run_path(path, run_name="__main__")
+sys.path[:] = [compiled()] + [each for each in sys.path if each]
+from {PACKAGE}.main import main
+main()
 """
 
 # No single quote and no backslash: in single quotes, every login shell takes it as it is.
@@ -114,7 +142,7 @@ def begin(sha256: str, size: int, store: str, pythons: Sequence[str] = PYTHONS) 
         pythons: names or paths of interpreters, or folders of virtual environments, in the order to try.
     """
     code = base64.b64encode(_PROGRAM.encode()).decode()
-    program = f'import base64;exec(base64.b64decode("{code}"))'
+    program = f'import binascii;exec(binascii.a2b_base64("{code}"))'
     return _line(_SCRIPT, sha256, str(size), store, program, *pythons)
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import edgeconv.agent
 from edgeconv.paths import cache_folder
 
-_NAME = "edgeconv_agent"
-_MAIN = f"from {_NAME}.main import main\n\nmain()\n"
+PACKAGE = "edgeconv_agent"
+"""What the agent's package is called in the file."""
+_MAIN = f"from {PACKAGE}.main import main\n\nmain()\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def _archive(folder: Path) -> bytes:
     with zipfile.ZipFile(memory, "w", zipfile.ZIP_DEFLATED) as archive:
         _add(archive, "__main__.py", _MAIN.encode())
         for path in sorted(folder.rglob("*.py")):
-            _add(archive, f"{_NAME}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+            _add(archive, f"{PACKAGE}/{path.relative_to(folder).as_posix()}", path.read_bytes())
     return memory.getvalue()
 
 

@@ -92,11 +92,28 @@ def test_a_second_run_sends_nothing(serve: Serve, tmp_path: Path) -> None:
 def test_an_agent_that_was_damaged_there_is_sent_again(serve: Serve) -> None:
     board = serve()
     AgentClient(board.device()).close()
-    (kept,) = (board.store / "agents").iterdir()
-    kept.write_bytes(kept.read_bytes()[:-10])
-    with AgentClient(board.device()) as client:
-        assert answers(client)
-    assert kept.read_bytes() == agent_file().data
+    kept = {path: path.read_bytes() for path in (board.store / "agents").iterdir()}
+    assert sorted(path.suffix[:5] for path in kept) == [".cpyt", ".pyz"], "as it was sent, and compiled"
+    for path, data in kept.items():
+        path.write_bytes(data[:-10])
+        with AgentClient(board.device()) as client:
+            assert answers(client)
+        assert path.read_bytes() == data
+    assert agent_file().data in kept.values()
+
+
+def test_without_room_for_its_compiled_form_the_agent_runs_as_it_was_sent(serve: Serve) -> None:
+    board = serve()
+    size = (len(agent_file().data) // 4096 + 2) * 4  # in kB, whole pages
+    small_disk(board.store, f"{size}k")
+    try:
+        for _ in range(2):
+            with AgentClient(board.device()) as client:
+                assert answers(client)
+        assert [path.suffix for path in board.store.rglob("*") if path.is_file()] == [".pyz"]
+        assert board.none_left()
+    finally:
+        subprocess.run(["umount", str(board.store)], check=True)
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash", "dash", "busybox sh", "zsh", "fish", "tcsh"])
