@@ -162,6 +162,7 @@ def test_each_runtime_can_have_a_python_of_its_own(serve: Serve) -> None:
             major, minor, *_ = client.greeting.python
             assert said["python"]["version"].startswith(f"{major}.{minor}.")
             assert said["memory"]["total"]
+            assert {"litert", "tflite-runtime", "onnxruntime"} <= said["runtimes"].keys()
     assert device.python_for(RuntimeChoice("onnxruntime", "1.19.2")) is None
 
 
