@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgeconv.devices._userland_errors import explained, run
+from edgeconv.devices._userland_errors import explained, full_disk, run
 from edgeconv.errors import UnavailableError
 
 _KNOWN = re.compile(
@@ -23,6 +23,8 @@ _KNOWN = re.compile(
 )
 _OPTION = re.compile(r"([\w-]+)=(\S+)")
 _UNPACKING = 4
+_TOO_LITTLE = 16 << 20
+"""Bytes free on a disk on which apt failed, of which it is taken that they were the reason."""
 _UNWANTED = ("doc", "man", "info", "lintian", "locale", "bug")
 
 
@@ -179,7 +181,10 @@ class PrivateApt:
                 self._apt("update")
                 self._apt(*arguments)
                 return
-            except UnavailableError:
+            except UnavailableError as error:
+                # On a full disk apt says many things, of signatures that are wrong for one.
+                if shutil.disk_usage(self._folder).free < _TOO_LITTLE:
+                    raise full_disk() from error
                 if sources == plain:
                     raise
 

@@ -19,7 +19,7 @@ _NO_NETWORK = re.compile(
     r"Failed to establish a new connection|Network is unreachable|Connection (refused|timed out|aborted)|"
     r"Unable to connect|Could not connect|ConnectTimeout|ReadTimeout|ProxyError|SSLError|No route to host"
 )
-_NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded|not enough free space", re.IGNORECASE)
+_NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded|have enough free space")
 _NO_PACKAGE = re.compile(r"Unable to locate package (\S+)|No matching distribution found for (\S+)")
 _NO_RELEASE = re.compile(r"does not have a Release file|404 +Not Found")
 

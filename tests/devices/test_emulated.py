@@ -21,7 +21,7 @@ from edgeconv.devices.client import AgentClient
 from edgeconv.devices.emulated import EmulatedDevice
 from edgeconv.errors import UnavailableError, UsageError
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("boards")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("boards"), pytest.mark.timeout(900)]
 
 
 @pytest.fixture(params=["rpi4-emulated", "rpi3-32-emulated"])

@@ -21,7 +21,7 @@ from edgeconv.devices.client import AgentClient
 from edgeconv.devices.emulated import EmulatedDevice
 from edgeconv.devices.local import LocalDevice
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("boards")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("boards"), pytest.mark.timeout(900)]
 
 PRECISIONS = ("tflite.fp32", "tflite.fp16", "tflite.dynamic", "tflite.int8", "onnx.fp32", "onnx.int8")
 FP32 = 1e-5

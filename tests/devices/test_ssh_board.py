@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from devices import ssh_board as over_ssh
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("boards")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("boards"), pytest.mark.timeout(900)]
 
 
 def test_a_login_lands_in_the_arm64_userland(ssh_board: over_ssh.SshBoard) -> None:

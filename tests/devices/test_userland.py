@@ -20,7 +20,7 @@ from edgeconv.devices._emulated_boards import InstalledRuntime, find_board, site
 from edgeconv.devices._emulated_qemu import find_qemu
 from edgeconv.errors import UnavailableError
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("boards")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("boards"), pytest.mark.timeout(900)]
 
 
 @pytest.fixture
@@ -149,7 +149,28 @@ def test_a_wheel_whose_tag_promises_less_than_it_needs_is_found_out(boards_folde
     assert re.search(r"GLIBC(XX)?_[0-9.]+' not found", caught.value.why)
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(armhf, tmp_path):
+def test_it_takes_no_root(armhf, tmp_path):
+    # In a user namespace that maps nobody there is no right but that of a plain user.
+    alone = ["unshare", "--user"]
+    if subprocess.run([*alone, "true"], capture_output=True).returncode != 0:
+        pytest.skip("this kernel gives no user namespace")
+    program = (
+        "import os, sys; from pathlib import Path; from edgeconv.devices import _userland\n"
+        "from edgeconv.devices._emulated_boards import find_board\n"
+        "assert os.geteuid() != 0\n"
+        "print(_userland.build(find_board('rpi3-32-emulated'), Path(sys.argv[1])).stamp['files'])\n"
+    )
+    ran = subprocess.run(
+        [*alone, sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    built = _userland.required(armhf.board, tmp_path)
+    assert built.stamp["packages"].keys() == armhf.stamp["packages"].keys()
+    assert _userland.remove(armhf.board, tmp_path)
+
+
+@pytest.mark.parametrize("size", ["24m", "80m"], ids=["while fetching", "while unpacking"])
+def test_a_full_disk_is_said_and_leaves_nothing(armhf, tmp_path, size):
     program = (
         "import sys; from pathlib import Path; from edgeconv.devices import _userland\n"
         "from edgeconv.devices._emulated_boards import find_board\n"
@@ -159,7 +180,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(armhf, tmp_path):
         "except UnavailableError as error: print(error.what, '|', error.hint)\n"
         "print(sorted(path.name for path in base.iterdir()))\n"
     )
-    small = f'mount -t tmpfs -o size=24m none {tmp_path} && exec "$@"'
+    small = f'mount -t tmpfs -o size={size} none {tmp_path} && exec "$@"'
     alone = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", small, "sh"]
     if subprocess.run([*alone, "true"], capture_output=True).returncode != 0:
         pytest.skip("this kernel gives no namespace with a disk of its own")

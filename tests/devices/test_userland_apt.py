@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from edgeconv.devices import _userland_apt as apt
 from edgeconv.devices._userland_apt import PrivateApt, Source, sources_for, unpack
+from edgeconv.devices._userland_errors import explained
 from edgeconv.errors import UnavailableError
 
 STANZAS = """\
@@ -228,3 +229,37 @@ def test_a_damaged_package_is_named(tmp_path):
     with pytest.raises(UnavailableError) as caught:
         unpack([tmp_path / "broken_1_all.deb"], tmp_path / "root")
     assert "the package broken" in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        ("E: You don't have enough free space in /a/archives/.", "no space left"),
+        ("tar: ./usr/lib/a: Cannot write: No space left on device", "no space left"),
+        (
+            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
+            "no space",
+        ),
+        (
+            "E: Failed to fetch http://m.example/a  Temporary failure resolving 'm.example'",
+            "network does not",
+        ),
+        (
+            "Could not connect to m.example:80 (192.0.2.1). - connect (111: Connection refused)",
+            "network does not",
+        ),
+        ("E: Unable to locate package python9", "there is no python9"),
+        ("ERROR: No matching distribution found for onnxruntime==9", "there is no onnxruntime==9"),
+        (
+            "E: The repository 'http://m.example buster Release' does not have a Release file.",
+            "mirror does not",
+        ),
+        ("E: Sub-process gave up", "cannot be had"),
+    ],
+)
+def test_what_tools_say_is_told_as_what_it_means(said, what):
+    error = explained("A thing", f"Reading package lists...\n{said}\n")
+    assert what in error.what
+    if "no space" not in what:
+        assert error.what.startswith("A thing cannot be had")
+        assert said[:60] in error.why
