@@ -21,7 +21,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT / "tests" / "formats"))
 from tflite_builder import Builder  # noqa: E402
 
-from edgeconv.checking._tflite_kinds import FROM_FLOAT16, RESCALED, SCALAR_FIRST, UNUSED, keyed  # noqa: E402
+from edgeconv.checking._tflite_kinds import FROM_FLOAT16, MANY_SCALARS, RESCALED, UNUSED, keyed  # noqa: E402
 from edgeconv.formats._flatbuffer import Buffer  # noqa: E402
 from edgeconv.formats._tflite_model import read_model  # noqa: E402
 from edgeconv.formats._tflite_names import BUILTIN_OPERATORS, ELEMENT_TYPES  # noqa: E402
@@ -580,11 +580,11 @@ def _chain(name: str, options: str, dtype: str) -> Probe:
     x = first = b.tensor("x", [3, 3], dtype=CODES[dtype], **scale)
     for i in range(12):
         y = b.tensor(f"y{i}", [3, 3], dtype=CODES[dtype], **scale)
-        other = b.tensor("c", [], dtype=CODES[dtype], data=np.array(3, dtype), **scale) if not i else first
-        b.op(getattr(OPERATORS, name), [x, other], [y], options=(f"{options}Options", option(options)))
+        scalar = b.tensor(f"c{i}", [], dtype=CODES[dtype], data=np.array(3, dtype), **scale)
+        b.op(getattr(OPERATORS, name), [x, scalar], [y], options=(f"{options}Options", option(options)))
         x = y
     b.ends([first], [x])
-    return Probe(next(key for key in keys_of(b.bytes()) if key.endswith(SCALAR_FIRST)), b.bytes())
+    return Probe(next(key for key in keys_of(b.bytes()) if key.endswith(MANY_SCALARS)), b.bytes())
 
 
 def _from_float16(name: str, shape: tuple[int, ...], options: Any) -> Probe:
