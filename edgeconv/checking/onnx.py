@@ -13,6 +13,9 @@ from edgeconv.checking._onnx_tables import Release, release_of, releases
 from edgeconv.checking.base import Problem
 
 RUNTIME = "onnxruntime"
+_LOWER_OPSET = (
+    "make it again from the model it was made of: 'edgeconv convert MODEL --target NAME' keeps to this"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,31 +71,33 @@ def _kept(path: Path, changed: int, size: int) -> CheckedModel:
 
 def _of_versions(model: CheckedModel, release: Release) -> Iterable[Problem]:
     limits = release.limits
-    if model.ort_format is not None:
-        if model.ort_format not in limits.ort_loaded:
-            yield Problem(
-                "ort-format",
-                f"the file is of version {model.ort_format} of the ORT format, {RUNTIME} {release.version} "
-                f"loads {', '.join(str(each) for each in limits.ort_loaded)}",
-                first=_first(lambda other: model.ort_format in other.limits.ort_loaded),
-                hint="make it from the ONNX file with that release",
-            )
-        return
-    if model.ir > limits.ir:
+    if model.ort_format is not None and model.ort_format not in limits.ort_loaded:
+        yield Problem(
+            "ort-format",
+            f"the file is of version {model.ort_format} of the ORT format, {RUNTIME} {release.version} "
+            f"loads {', '.join(str(each) for each in limits.ort_loaded)}",
+            first=_first(lambda other: model.ort_format in other.limits.ort_loaded),
+            hint="make it from the ONNX file with that release",
+        )
+    # Of an ORT file the IR version is not looked at, and opsets only where there are ops of them.
+    used = {node.domain for node in model.nodes}
+    if model.ort_format is None and model.ir > limits.ir:
         yield Problem(
             "ir",
             f"the file has IR version {model.ir}, {RUNTIME} {release.version} takes up to {limits.ir}",
             first=_first(lambda other: model.ir <= other.limits.ir),
-            hint="convert it again with '--target', which sets the IR version",
+            hint=_LOWER_OPSET,
         )
     for domain, opset in model.opsets.items():
         newest = limits.opsets.get(domain)
+        if model.ort_format is not None and domain not in used:
+            continue
         if newest is not None and opset > newest:
             yield Problem(
                 "opset",
                 f"the file has opset {opset} of {domain}, {RUNTIME} {release.version} takes up to {newest}",
                 first=_first(partial(_takes_opset, domain, opset)),
-                hint=f"convert it again with '--opset {newest}'",
+                hint=_LOWER_OPSET,
             )
 
 
@@ -137,7 +142,7 @@ def _problem(node: TypedNode, said: Refusal, count: int, release: Release) -> Pr
 
 def _hint(node: TypedNode, said: Refusal, first: str | None) -> str:
     if said.code == "op-version":
-        return "convert it again with a lower '--opset'"
+        return _LOWER_OPSET
     if "tensor(float16)" in (*node.inputs, *node.outputs):
         return "convert it with another precision: '--to onnx:fp32'"
     if first is not None:
