@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -330,9 +331,12 @@ def test_a_real_detector_gives_what_it_gives_in_this_process(
     found = talk.ask({"verb": "infer", "model": said["model"]}, [(said["inputs"][0]["name"], image)])[
         "arrays"
     ]
-    with RUNTIME.open(path, None, options={"xnnpack": accelerator == "xnnpack"}) as session:
-        expected = session({session.inputs[0].name: image})
+    with RUNTIME.open(path, None, options={"accelerator": accelerator}) as session:
+        inputs = {session.inputs[0].name: image}
+        expected, placement = session(inputs), session.placement(inputs)
         names = {spec.name: spec.inner_name for spec in session.outputs}
+    assert placement is not None
+    assert {**dataclasses.asdict(placement), "elsewhere": list(placement.elsewhere)} == said["placement"]
     assert len(expected) == 2
     for name, value in expected.items():
         assert found[names[name]].tobytes() == value.tobytes()
