@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgeconv.checking._onnx_nodes import CheckedModel, TypedNode, read_onnx, read_ort
 from edgeconv.checking._onnx_rules import Refusal, plain, refusal
-from edgeconv.checking._onnx_tables import Release, release_of, releases
+from edgeconv.checking._onnx_tables import ONNX_DOMAIN, Release, release_of, releases
 from edgeconv.checking.base import Problem
 
 RUNTIME = "onnxruntime"
@@ -34,14 +34,7 @@ class OnnxChecker:
         model = _read(path)
         release = release_of(version)
         if release is None:
-            return [
-                Problem(
-                    "version",
-                    f"nobody has measured what {RUNTIME} {version} takes",
-                    hint=f"measured: {releases()[0].version} to {releases()[-1].version}",
-                    severity="unknown",
-                )
-            ]
+            return list(_of_published(model, version))
         return [*_of_versions(model, release), *_of_nodes(model, release)]
 
     def first_runtime(self, path: Path, runtime: str, *, machine: str | None = None) -> str | None:
@@ -54,6 +47,39 @@ class OnnxChecker:
 
 
 CHECKER = OnnxChecker()
+
+
+_PUBLISHED = {
+    (1, 7): 13, (1, 8): 14, (1, 9): 15, (1, 10): 15, (1, 11): 16, (1, 12): 17, (1, 13): 17, (1, 14): 18,
+    (1, 15): 19,
+}  # fmt: skip
+"""Newest opset of releases that are too old to be measured, from ONNX Runtime's own table of versions."""
+
+
+def newest_opset(version: str) -> int | None:
+    """The newest opset of the default domain that a release loads, measured or published; else ``None``."""
+    release = release_of(version)
+    if release is not None:
+        return release.limits.opsets[ONNX_DOMAIN]
+    numbers = version.split(".")[:2]
+    return _PUBLISHED.get((int(numbers[0]), int(numbers[-1]))) if all(map(str.isdigit, numbers)) else None
+
+
+def _of_published(model: CheckedModel, version: str) -> Iterable[Problem]:
+    newest, opset = newest_opset(version), model.opsets.get(ONNX_DOMAIN, 0)
+    if newest is not None and opset > newest:
+        yield Problem(
+            "opset",
+            f"the file has opset {opset} of {ONNX_DOMAIN}, {RUNTIME} {version} takes up to {newest}",
+            first=_first(partial(_takes_opset, ONNX_DOMAIN, opset)),
+            hint=_LOWER_OPSET,
+        )
+    yield Problem(
+        "version",
+        f"nobody has measured what {RUNTIME} {version} takes",
+        hint=f"measured: {', '.join(release.version for release in releases())}",
+        severity="unknown",
+    )
 
 
 def _read(path: Path) -> CheckedModel:

@@ -30,7 +30,7 @@ from edgeconv.recipe.contracts import describe_source, require_ranks, source_con
 from edgeconv.recipe.cut_detectors import cut_by_structure, cut_where_refused, is_cut_by_structure
 from edgeconv.recipe.detection import looked_at
 from edgeconv.recipe.fingerprints import option_sha256
-from edgeconv.recipe.for_targets import chosen_for, pinned_shapes, places_of, runs_on, with_checks
+from edgeconv.recipe.for_targets import chosen_for, opset_for, pinned_shapes, places_of, runs_on, with_checks
 from edgeconv.recipe.front_ends import plan_front_end
 from edgeconv.recipe.inputs import InputMaker, gate_tolerances
 from edgeconv.recipe.loop import run_in_own_loop
@@ -116,7 +116,7 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
             f"nothing can be made of {precision} {part.name} by default", hint="say what with --to"
         )
     options = {**_options(request, contract.signature if contract else None), **detector.options}
-    of_arrows = {**options, "runs_on": runs_on(places)}
+    of_arrows = {**options, "runs_on": runs_on(places), **opset_for(places)}
     return Plan(
         source=source,
         nodes=plan_nodes(place, targets, of_arrows, gate_tolerances(request.tolerance), kind),

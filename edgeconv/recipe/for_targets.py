@@ -11,7 +11,10 @@ from typing import Any
 
 from edgeconv import checking
 from edgeconv.checking.base import Problem
+from edgeconv.checking.onnx import RUNTIME as ONNX
+from edgeconv.checking.onnx import newest_opset
 from edgeconv.checking.target import TargetVerdict, check
+from edgeconv.conversions.onnx_from_frozen_graph import DEFAULT_OPSET as USUAL_OPSET
 from edgeconv.errors import EdgeconvError, UsageError
 from edgeconv.execution.manifest import CheckRecord, Manifest, ProblemRecord, read_manifest, write_manifest
 from edgeconv.formats.base import Contract, Shape
@@ -120,6 +123,18 @@ def runs_on(places: Sequence[Place], format_name: str = "tflite") -> dict[str, A
     ]
     lists = [each for each in lists if each]
     return {"places": lists, "tables": _tables_sha256()} if lists else None
+
+
+def opset_for(places: Sequence[Place]) -> dict[str, int]:
+    """``opset``, an option of the arrows to ONNX, where an ONNX Runtime there takes less than usual."""
+    takes = [
+        newest_opset(one.version) or USUAL_OPSET
+        for place in places
+        for one in place.release.runtimes
+        if one.name == ONNX
+    ]
+    lowest = min(takes, default=USUAL_OPSET)
+    return {"opset": lowest} if lowest < USUAL_OPSET else {}
 
 
 @cache

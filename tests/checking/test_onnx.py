@@ -9,7 +9,7 @@ from onnx_files import one, write
 
 from edgeconv.checking._onnx_tables import release_of, releases
 from edgeconv.checking.base import checker_for
-from edgeconv.checking.onnx import CHECKER
+from edgeconv.checking.onnx import CHECKER, newest_opset
 from edgeconv.errors import InvalidModelError
 
 RUNTIME = "onnxruntime"
@@ -183,6 +183,17 @@ def test_what_its_own_definition_refuses_runs_nowhere(tmp_path):
 @pytest.mark.parametrize("version", ["0.9", "1.99.0", "nonsense", "1.24.0"])
 def test_a_release_that_nobody_measured_is_unknown_not_fine(tmp_path, version):
     (problem,) = problems(one(tmp_path, "Relu"), version)
+    assert problem.severity == "unknown"
+
+
+def test_a_release_too_old_to_be_measured_is_held_to_its_published_opset(tmp_path):
+    assert [newest_opset(v) for v in ("1.10.0", "1.19.2", "1.99.0", "x")] == [15, 21, None, None]
+    found = problems(one(tmp_path, "Relu", opset=17), "1.10.0")
+    assert [(problem.code, problem.severity) for problem in found] == [
+        ("opset", "refused"),
+        ("version", "unknown"),
+    ]
+    (problem,) = problems(one(tmp_path, "Relu", opset=15), "1.10.0")
     assert problem.severity == "unknown"
 
 

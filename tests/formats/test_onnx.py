@@ -196,10 +196,16 @@ class TestFindings:
             taken = False
         assert taken == (not found)
 
-    def test_the_limits_of_a_release_between_two_known_ones_are_those_of_the_older(self) -> None:
+    def test_the_limits_of_a_release_after_the_last_known_one_are_those_of_that(self) -> None:
         assert onnx_limits("1.16.3") == (9, 19)
-        assert onnx_limits("1.25.0") == onnx_limits("1.19.2") == (10, 21)
+        assert onnx_limits("1.20.0") == onnx_limits("1.19.2") == (10, 21)
         assert onnx_limits("1.40") == (13, 26)
+
+    def test_the_limits_are_those_that_were_measured(self) -> None:
+        from edgeconv.checking._onnx_tables import releases
+
+        for release in releases():
+            assert onnx_limits(release.version) == (release.limits.ir, release.limits.opsets["ai.onnx"])
 
 
 class TestMultiplyAccumulates:

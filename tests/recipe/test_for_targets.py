@@ -111,3 +111,20 @@ def wide(tmp_path):
     path = tmp_path / "wide.keras"
     model.save(path)
     return path
+
+
+def test_the_opset_is_one_that_the_oldest_runtime_there_takes():
+    from edgeconv.checking.onnx import newest_opset
+    from edgeconv.recipe.for_targets import opset_for
+
+    oldest = find_place("jetson-nano-jp4")
+    assert "1.10.0" in [one.version for one in oldest.release.runtimes]
+    assert opset_for([oldest]) == {"opset": newest_opset("1.10.0")} == {"opset": 15}
+    assert opset_for([find_place("rpi4"), oldest]) == {"opset": 15}
+
+
+def test_where_all_take_the_usual_opset_nothing_is_asked():
+    from edgeconv.recipe.for_targets import opset_for
+
+    assert opset_for([find_place("rpi4"), find_place("jetson-orin-nano-jp6")]) == {}
+    assert opset_for([]) == {}
