@@ -317,15 +317,14 @@ def _opened(device: Device, path: Path, format_name: str, wish: Wish) -> tuple[A
                 )
             undo.pop_all()
             return client, choice.name, model
-    first, *others = refused
-    if others:
-        also = "; ".join(error.what for error in others)
-        raise UnavailableError(
-            f"no runtime for '{format_name}' could be used: {first.what}; {also}",
-            where=first.where,
-            hint=first.hint,
-        ) from first
-    raise first
+    reasons = list(dict.fromkeys(error.what for error in refused))
+    if len(reasons) == 1:
+        raise refused[0]
+    raise UnavailableError(
+        f"no runtime for '{format_name}' could be used: {'; '.join(reasons)}",
+        where=refused[0].where,
+        hint=refused[0].hint,
+    ) from refused[0]
 
 
 def _tensors(described: Sequence[Mapping[str, Any]]) -> list[FileTensor]:

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import edgeconv
+from edgeconv.devices._emulated_boards import find_board
 from edgeconv.devices.base import RuntimeChoice
+from edgeconv.devices.emulated import EmulatedDevice
 from edgeconv.devices.local import LocalDevice
 from edgeconv.devices.session import DeviceSession, Wish, runtimes_for
 from edgeconv.errors import ConversionError, DeviceError, UnavailableError, UsageError
@@ -196,3 +198,35 @@ def test_every_format_computes_there_what_it_computes_here(artifacts: Path, digi
         assert list(one) == list(two)
         np.testing.assert_allclose(one["scores"], two["scores"], atol=1e-5)
         assert here.time({"image": image}, 3).shape == there.time({"image": image}, 3).shape == (3,)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("boards")
+@pytest.mark.timeout(900)
+class TestAnEmulatedBoard:
+    def test_has_the_names_of_here_the_same_int8_values_and_says_what_it_is(
+        self, artifacts: Path, digits: Path, arm64: Any, boards_folder: Path
+    ) -> None:
+        path = artifacts / "digits.int8.tflite"
+        board = EmulatedDevice(arm64.board, boards_folder)
+        with edgeconv.load(path) as here, DeviceSession(board, path, "tflite") as there:
+            assert (there.inputs, there.outputs) == (here.inputs, here.outputs)
+            assert (there.emulated, there.ran.emulated, there.ran.machine) == (True, True, "aarch64")
+            with np.load(digits / "samples.npz") as samples:
+                image = samples["image"][:1].astype(here.inputs[0].dtype)
+            one, two = here({"image": image}), there({"image": image})
+            np.testing.assert_array_equal(one["scores"], two["scores"])
+            assert there.time({"image": image}, 2).shape == (2,)
+
+    def test_without_the_usual_runtime_the_one_that_it_has_is_taken(
+        self, artifacts: Path, armhf: Any, boards_folder: Path
+    ) -> None:
+        board = EmulatedDevice(armhf.board, boards_folder)
+        with DeviceSession(board, artifacts / "digits.fp32.tflite", "tflite") as session:
+            assert session.ran.runtime == "tflite-runtime"
+
+    def test_a_board_that_was_not_made_says_how_to_make_it(self, artifacts: Path, tmp_path: Path) -> None:
+        board = EmulatedDevice(find_board("rpi4-emulated"), tmp_path)
+        with pytest.raises(UnavailableError) as caught:
+            DeviceSession(board, artifacts / "digits.fp32.tflite", "tflite")
+        assert "edgeconv devices create rpi4-emulated" in str(caught.value.hint)
