@@ -29,8 +29,6 @@ import numpy.typing as npt
 from edgeconv.latency.plan import LaunchPlan
 
 Samples = npt.NDArray[np.int64]
-LONGEST_READING_NS = 100_000
-MOST_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def measure(arms: Mapping[str, Arm], plan: LaunchPlan, seed: int) -> dict[str, S
         padding.append([bytearray(rng.randrange(64, 1 << 17)) for _ in range(rng.randrange(1, 8))])
         calls[name] = opened(arms[name].path)
     samples = {name: np.zeros((plan.bursts, plan.length), np.int64) for name in names}
-    timed = own_timer() if plan.own_time else wall_timer
+    clock = time.thread_time_ns if plan.processor_time else time.perf_counter_ns
     gc.disable()
     for name in names:
         call = calls[name]
@@ -93,46 +91,13 @@ def measure(arms: Mapping[str, Arm], plan: LaunchPlan, seed: int) -> dict[str, S
         else:
             order.reverse()
         for name in order:
-            call, row = calls[name], samples[name][block]
+            call, row, repeat = calls[name], samples[name][block], range(arms[name].units)
             for place in range(plan.length):
-                row[place] = timed(call, arms[name].units)
+                begun = clock()
+                for _ in repeat:
+                    call()
+                row[place] = clock() - begun
     return samples
-
-
-def wall_timer(call: Callable[[], object], units: int) -> int:
-    """Nanoseconds of some inferences by the wall clock."""
-    clock, repeat = time.perf_counter_ns, range(units)
-    begun = clock()
-    for _ in repeat:
-        call()
-    return clock() - begun
-
-
-def own_timer() -> Callable[[Callable[[], object], int], int]:
-    """A timer whose times are without what the thread waited for a processor that others used.
-
-    The kernel's account of that waiting (``run_delay`` of Linux) is read before the clock starts and after
-    it stops. If the thread was put aside in between the two readings, waiting would be taken off that is
-    not in the time: then the sample is taken again.
-    """
-    descriptor, clock = os.open("/proc/thread-self/schedstat", os.O_RDONLY), time.perf_counter_ns
-
-    def timed(call: Callable[[], object], units: int) -> int:
-        repeat, taken = range(units), 1
-        for _ in range(MOST_TRIES):
-            before = clock()
-            waited = int(os.pread(descriptor, 64, 0).split()[1])
-            begun = clock()
-            for _ in repeat:
-                call()
-            ended = clock()
-            waited = int(os.pread(descriptor, 64, 0).split()[1]) - waited
-            taken = max(1, ended - begun - waited)
-            if begun - before + clock() - ended < LONGEST_READING_NS:
-                break
-        return taken
-
-    return timed
 
 
 def launch(arms: Mapping[str, Arm], plan: LaunchPlan, seed: int) -> dict[str, Samples]:

@@ -53,19 +53,22 @@ def kept(bursts: npt.NDArray[np.int64]) -> Floats:
     """The samples that count: without the first of each burst, which pays for the switch between the models.
 
     Bursts of one or two samples, as slow models have, are kept whole: there the switch is little beside the
-    inference and both models pay it.
+    inference and both models pay it. The shape is (…, bursts, length).
     """
-    return (bursts[:, 1:] if bursts.shape[1] >= _LEAST_TO_DROP else bursts).astype(np.float64)
+    return (bursts[..., 1:] if bursts.shape[-1] >= _LEAST_TO_DROP else bursts).astype(np.float64)
 
 
 def checked(launches: Sequence[Launch], models: Iterable[str]) -> None:
     """Refuse samples that cannot be judged.
 
     Raises:
-        UsageError: a model is missing, a shape is not (bursts, length) or differs, or a time is not positive.
+        UsageError: there is no launch, a model is missing, a shape is not (bursts, length) or differs, or a
+            time is not positive.
     """
+    if not launches:
+        raise UsageError("there is no launch to judge")
+    shapes = set()
     for number, launch in enumerate(launches):
-        shapes = set()
         for model in models:
             if model not in launch:
                 raise UsageError(
@@ -80,68 +83,62 @@ def checked(launches: Sequence[Launch], models: Iterable[str]) -> None:
                 raise UsageError(f"launch {number} has a time of {bursts.min()} ns for '{model}'")
             shapes.add(bursts.shape)
         if len(shapes) > 1:
-            raise UsageError(
-                f"the models of launch {number} have samples of different shapes: {sorted(shapes)}"
-            )
+            raise UsageError(f"the samples up to launch {number} have different shapes: {sorted(shapes)}")
 
 
-def floor(baseline: Floats, candidate: Floats) -> float:
-    """The floor's log-ratio of one launch, from kept samples of shape (bursts, length)."""
-    low, high = np.quantile(baseline.min(axis=1), 0.25), np.quantile(candidate.min(axis=1), 0.25)
-    return float(np.log(high / low))
+def floor(baseline: Floats, candidate: Floats) -> Floats:
+    """The floor's log-ratio of each launch, from kept samples of shape (launches, bursts, length)."""
+    low, high = (np.quantile(side.min(axis=2), 0.25, axis=1) for side in (baseline, candidate))
+    ratios: Floats = np.log(high / low)
+    return ratios
 
 
-def typical(baseline: Floats, candidate: Floats) -> float:
-    """The typical log-ratio of one launch, from kept samples of shape (bursts, length)."""
-    return float(np.median(np.log(candidate[:, :, np.newaxis] / baseline[:, np.newaxis, :])))
+def typical(baseline: Floats, candidate: Floats) -> Floats:
+    """The typical log-ratio of each launch, from kept samples of shape (launches, bursts, length)."""
+    ratios = np.log(candidate[:, :, :, np.newaxis] / baseline[:, :, np.newaxis, :])
+    return np.asarray(np.median(ratios.reshape(len(ratios), -1), axis=1))
 
 
-def series(pairs: Sequence[tuple[Floats, Floats]]) -> dict[str, Series]:
-    """All channels of launches given as kept samples (baseline, candidate).
+def series(baseline: Floats, candidate: Floats) -> dict[str, Series]:
+    """All channels of kept samples of two models, of shape (launches, bursts, length).
 
     The floor is missing where launches have fewer than four bursts, as those of slow models: it would say
     the same as the typical channel, and each channel costs the others precision. The tail has no value yet
     where all launches together have too few samples for one.
     """
-    found = {"typical": Series(np.array([typical(*pair) for pair in pairs]))}
-    if min((len(pair[0]) for pair in pairs), default=0) >= _FLOOR_FROM_BURSTS:
-        found["floor"] = Series(np.array([floor(*pair) for pair in pairs]))
-    size = min((pair[0].size for pair in pairs), default=0)
-    if size:
-        pooled = -(-samples_needed(_TAIL_FROM) // size)
-        fraction = highest_percentile(size * pooled)
-        values = [
-            _tail(pairs[begun : begun + pooled], fraction or _TAIL_FROM)
-            for begun in range(0, len(pairs) - pooled + 1, pooled)
-        ]
-        found["tail"] = Series(np.array(values), pooled, fraction)
+    launches, bursts, length = baseline.shape
+    found = {"typical": Series(typical(baseline, candidate))}
+    if bursts >= _FLOOR_FROM_BURSTS:
+        found["floor"] = Series(floor(baseline, candidate))
+    pooled = -(-samples_needed(_TAIL_FROM) // (bursts * length))
+    fraction = highest_percentile(bursts * length * pooled) or _TAIL_FROM
+    groups = launches // pooled
+    values = np.empty(0)
+    if groups:
+        low, high = (
+            np.quantile(side[: groups * pooled].reshape(groups, -1), fraction, axis=1)
+            for side in (baseline, candidate)
+        )
+        values = np.log(high / low)
+    found["tail"] = Series(values, pooled, fraction)
     return found
 
 
-def _tail(pairs: Sequence[tuple[Floats, Floats]], fraction: float) -> float:
-    baseline, candidate = (np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1))
-    return float(np.log(np.quantile(candidate, fraction) / np.quantile(baseline, fraction)))
-
-
 def between(launches: Sequence[Launch], baseline: str, candidate: str) -> dict[str, Series]:
-    """All channels of two models of the same launches."""
-    return series([(kept(launch[baseline]), kept(launch[candidate])) for launch in launches])
+    """All channels of two models of the same launches, which are at least one and of one shape."""
+    return series(*(kept(np.stack([launch[name] for launch in launches])) for name in (baseline, candidate)))
 
 
 def against_itself(launches: Sequence[Launch], model: str) -> dict[str, Series]:
-    """All channels of a model against itself: one burst against the next, which of the two is first
-    alternating.
+    """All channels of a model against itself: one burst against the next, in an order that alternates.
 
     Both halves are of one opened model, so what differs between two openings is not in it; a second copy of
     the baseline among the models of each launch shows that too (:func:`between` with its name).
     """
-    pairs = []
-    for launch in launches:
-        bursts = kept(launch[model])
-        even = len(bursts) // 2 * 2
-        if not even:
-            return {}
-        order = np.arange(even).reshape(-1, 2)
-        order[1::2] = order[1::2, ::-1]
-        pairs.append((bursts[order[:, 0]], bursts[order[:, 1]]))
-    return series(pairs)
+    bursts = kept(np.stack([launch[model] for launch in launches]))
+    even = bursts.shape[1] // 2 * 2
+    if not even:
+        return {}
+    order = np.arange(even).reshape(-1, 2)
+    order[1::2] = order[1::2, ::-1]
+    return series(bursts[:, order[:, 0]], bursts[:, order[:, 1]])

@@ -10,11 +10,12 @@ _WARM_SECONDS = 0.002
 _BURSTS = ((5, 4, 0.0005), (3, 4, 0.002), (3, 2, 0.006), (1, 2, math.inf))
 """Length of a burst, the least number of bursts, and below which seconds an inference gets them."""
 _MOST_BURSTS = 64
-OWN_TIME_FROM_SECONDS = 0.0005
-"""From this inference on, the time that a thread waited for a processor is taken off its samples.
+PROCESSOR_TIME_FROM_SECONDS = 0.0005
+"""From this inference on, models of one thread are timed by the thread's own clock, not by the wall's.
 
 A sample of a few microseconds is rarely interrupted and its median never; one of some milliseconds is
-interrupted each time where others want the same processor, by as much as it is long itself.
+interrupted each time where others want the same processor, by as much as it is long itself. What the thread
+waits for by itself is not on its clock: models of several threads belong on the wall clock.
 """
 
 
@@ -26,13 +27,13 @@ class LaunchPlan:
         length: samples of a burst.
         bursts: bursts of each model; even, so that each order of the models comes as often as its mirror.
         warm: inferences of each model before the first burst.
-        own_time: whether samples are to be without the time that the thread waited for a processor.
+        processor_time: whether samples are processor time of the measuring thread, else of the wall clock.
     """
 
     length: int
     bursts: int
     warm: int
-    own_time: bool
+    processor_time: bool
 
 
 def launch_plan(seconds: float, aim: float = _AIM_SECONDS) -> LaunchPlan:
@@ -45,4 +46,4 @@ def launch_plan(seconds: float, aim: float = _AIM_SECONDS) -> LaunchPlan:
     wanted = aim / 2 / max(seconds * length, 1e-9)
     bursts = max(least, min(_MOST_BURSTS, int(wanted) // 2 * 2))
     warm = max(1, min(50, int(_WARM_SECONDS / max(seconds, 1e-9))))
-    return LaunchPlan(length, bursts, warm, seconds >= OWN_TIME_FROM_SECONDS)
+    return LaunchPlan(length, bursts, warm, seconds >= PROCESSOR_TIME_FROM_SECONDS)

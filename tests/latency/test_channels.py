@@ -26,7 +26,7 @@ def test_bursts_too_short_to_lose_one_are_kept_whole(length: int) -> None:
 @given(st.floats(0.5, 2.0), st.integers(0, 2**32 - 1))
 def test_twice_the_time_is_twice_the_ratio_in_every_channel(factor: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    one = kept(launch(rng)["A"])
+    one = kept(np.stack([launch(rng)["A"] for _ in range(3)]))
     assert floor(one, factor * one) == pytest.approx(np.log(factor), abs=1e-9)
     assert typical(one, factor * one) == pytest.approx(np.log(factor), abs=1e-9)
 
@@ -44,14 +44,14 @@ def test_swapping_the_models_changes_the_sign(seed: int) -> None:
 
 def test_the_speed_of_the_machine_in_a_burst_cancels() -> None:
     speed = np.array([[1.0], [3.0], [0.5], [2.0]])
-    one = 1000 * speed * np.ones((4, 4))
+    one = 1000 * speed * np.ones((1, 4, 4))
     assert typical(one, 1.02 * one) == pytest.approx(np.log(1.02))
 
 
 def test_what_happens_in_a_quarter_of_the_samples_moves_neither_floor_nor_typical() -> None:
-    one = np.full((8, 4), 1000.0)
+    one = np.full((1, 8, 4), 1000.0)
     other = 1.03 * one
-    other[:, 0] = 90_000
+    other[:, :, 0] = 90_000
     assert floor(one, other) == pytest.approx(np.log(1.03))
     assert typical(one, other) == pytest.approx(np.log(1.03))
 
@@ -95,6 +95,11 @@ def test_one_burst_cannot_be_compared_with_itself() -> None:
     [
         ([{"A": np.ones((2, 2), np.int64)}], "no samples of 'B'"),
         ([{"A": np.ones((2, 2), np.int64), "B": np.ones((2, 3), np.int64)}], "different shapes"),
+        ([], "no launch"),
+        (
+            [{"A": np.ones((length, 2), np.int64), "B": np.ones((length, 2), np.int64)} for length in (2, 4)],
+            "up to launch 1",
+        ),
         ([{"A": np.ones(4, np.int64), "B": np.ones(4, np.int64)}], "shape"),
         ([{"A": np.ones((0, 4), np.int64), "B": np.ones((0, 4), np.int64)}], "shape"),
         ([{"A": np.ones((2, 2), np.int64), "B": np.zeros((2, 2), np.int64)}], "a time of 0 ns"),

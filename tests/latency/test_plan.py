@@ -38,9 +38,9 @@ def test_a_model_of_twenty_milliseconds_is_timed_without_its_waiting_and_kept_wh
     import numpy as np
 
     plan = launch_plan(0.02)
-    assert plan.own_time
+    assert plan.processor_time
     assert kept(np.ones((plan.bursts, plan.length), np.int64)).size == plan.bursts * plan.length
-    assert not launch_plan(0.00004).own_time
+    assert not launch_plan(0.00004).processor_time
 
 
 def test_more_time_a_launch_gives_slow_models_more_bursts() -> None:
