@@ -192,3 +192,32 @@ def test_boards_are_told_by_what_they_call_themselves(board: dict[str, Any], tar
 def test_a_board_that_nobody_described_is_a_generic_one() -> None:
     assert str(likely_target(said("Radxa ROCK 5B", "glibc 2.36"))).startswith("generic-arm64")
     assert str(likely_target(said(None, "glibc 2.38", "x86_64"))).startswith("generic-x86-64")
+
+
+def test_an_emulated_board_that_there_is_not_names_the_nearest(edgeconv: Call) -> None:
+    ran = edgeconv("devices", "create", "rpi44-emulated")
+    assert ran.code == 2
+    assert "did you mean 'rpi4-emulated'?" in ran.err
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("boards")
+def test_an_emulated_board_is_made_asked_emptied_and_removed(
+    edgeconv: Call, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    from devices import boards
+
+    boards.built("rpi3-32-emulated", boards.folder(tmp_path_factory))  # skips where none can be made
+    env = {"EDGECONV_CACHE_DIR": str(tmp_path / "cache")}
+    made = edgeconv("devices", "create", "rpi3-32-emulated", "--json", env=env)
+    assert made.code == 0, made.all
+    assert made.json["emulated"] is True
+    assert made.json["target"] == "rpi3-32"
+    assert made.json["runtimes"] == ["tflite-runtime==2.14.0"]
+    said = edgeconv("devices", "probe", "rpi3-32-emulated", "--json", env=env).json
+    assert said["userland_bits"] == 32
+    assert said["processor"]["name"] == "Cortex-A53"
+    assert said["runtimes"]["tflite-runtime"] == "2.14.0"
+    assert edgeconv("devices", "clean", "rpi3-32-emulated", env=env).code == 0
+    assert edgeconv("devices", "remove", "rpi3-32-emulated", env=env).out == "removed rpi3-32-emulated\n"
+    assert edgeconv("devices", "probe", "rpi3-32-emulated", env=env).code == 2
