@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import tflite_probes as probes
+from tflite_probe_forms import forms
 
 from edgeconv.environments import running, store
 from edgeconv.environments.store import Environment
@@ -46,7 +47,7 @@ def main(asked: list[str]) -> int:
     """Measure, and write one file a release."""
     here = [e for e in store.installed() if e.spec.name in RUNTIMES and (not asked or e.spec.id in asked)]
     versions, custom = list(probes.versions()), list(probes.custom())
-    kinds = list({p.key: p for p in (*probes.kinds(), *probes.ranks(), *probes.forms())}.values())
+    kinds = list({p.key: p for p in (*probes.kinds(), *probes.ranks(), *forms())}.values())
     measured = {}
     for environment in here:
         found = {
