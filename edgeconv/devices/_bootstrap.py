@@ -77,10 +77,10 @@ def compiled():
         pass
     import io, marshal, zipfile
     made = io.BytesIO()
-    with zipfile.ZipFile(path) as sources, zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as codes:
+    with zipfile.ZipFile(path) as sources, zipfile.ZipFile(made, "w") as codes:
         for each in sources.namelist():
             code = compile(sources.read(each), each, "exec", dont_inherit=True)
-            codes.writestr(each + "c", magic + bytes(12) + marshal.dumps(code))
+            codes.writestr(zipfile.ZipInfo(each + "c"), magic + bytes(12) + marshal.dumps(code))
     data = made.getvalue()
     try:
         write(hashlib.sha256(data).digest() + data, target)

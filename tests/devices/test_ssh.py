@@ -98,8 +98,11 @@ def test_an_agent_that_was_damaged_there_is_sent_again(serve: Serve) -> None:
         path.write_bytes(data[:-10])
         with AgentClient(board.device()) as client:
             assert answers(client)
-        assert path.read_bytes() == data
-    assert agent_file().data in kept.values()
+        again = path.read_bytes()
+        if path.suffix == ".pyz":
+            assert again == agent_file().data
+        else:
+            assert again[:32] == hashlib.sha256(again[32:]).digest(), "with its hash in front"
 
 
 def test_without_room_for_its_compiled_form_the_agent_runs_as_it_was_sent(serve: Serve) -> None:
