@@ -11,7 +11,13 @@ from ai_edge_litert import schema_py_generated as schema
 from tflite_builder import Builder
 from tflite_probes import ARITHMETIC, CODES, OPERATORS, REDUCE, STEP, Probe, T, file_of, keys_of, option
 
-from edgeconv.checking._tflite_kinds import FROM_FLOAT16, MANY_SCALARS, RESCALED, UNUSED
+from edgeconv.checking._tflite_kinds import (
+    FROM_FLOAT16,
+    MANY_SCALARS,
+    NEVER_ASSIGNED,
+    RESCALED,
+    UNUSED,
+)
 
 
 def forms() -> Iterator[Probe]:
@@ -37,6 +43,7 @@ def forms() -> Iterator[Probe]:
     yield _from_float16("DEPTHWISE_CONV_2D", (1, 1, 1, 4), depth)
     yield _from_float16("FULLY_CONNECTED", (4, 4), option("FullyConnected"))
     yield from _svdf()
+    yield _variable()
 
 
 def _rescaled() -> Iterator[Probe]:
@@ -130,6 +137,19 @@ def _from_float16(name: str, shape: tuple[int, ...], options: Any) -> Probe:
     b.op(getattr(OPERATORS, name), [x, weights, bias], [y], options=(type(options).__name__[:-1], options))
     b.ends([x], [y])
     return Probe(next(key for key in keys_of(b.bytes(), 1) if key.endswith(FROM_FLOAT16)), b.bytes())
+
+
+def _variable() -> Probe:
+    """A resource variable that is read and that nothing has given a value."""
+    b = Builder()
+    x, handle = b.tensor("x", [4]), b.tensor("handle", [], dtype=CODES["resource"])
+    value, y = b.tensor("value", [4]), b.tensor("y", [4])
+    options = option("VarHandle", container="", sharedName="variable")
+    b.op(OPERATORS.VAR_HANDLE, [], [handle], options=("VarHandleOptions", options))
+    b.op(OPERATORS.READ_VARIABLE, [handle], [value], options=("ReadVariableOptions", option("ReadVariable")))
+    b.op(OPERATORS.ADD, [x, value], [y], options=("AddOptions", option("Add")))
+    b.ends([x], [y])
+    return Probe(next(key for key in keys_of(b.bytes(), 1) if key.endswith(NEVER_ASSIGNED)), b.bytes())
 
 
 def _svdf() -> Iterator[Probe]:

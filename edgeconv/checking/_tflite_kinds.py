@@ -46,6 +46,7 @@ _DATA = {
 RESCALED = "rescaled"
 UNUSED = "of which nothing reads"
 FROM_FLOAT16 = "with float16 weights"
+NEVER_ASSIGNED = "of what nothing assigned"
 MANY_SCALARS = "by one of many scalars"
 
 
@@ -61,6 +62,7 @@ class Keyed:
 
 def keyed(model: TfliteModel) -> Iterator[Keyed]:
     """Every operator with its keys: element types, dimensions, and forms that some release stumbles over."""
+    assigned = any(operator.name == "ASSIGN_VARIABLE" for _, operator in model.operators())
     for number, subgraph in enumerate(model.subgraphs):
         readers: Counter[int] = Counter(subgraph.outputs)
         for operator in subgraph.operators:
@@ -70,6 +72,8 @@ def keyed(model: TfliteModel) -> Iterator[Keyed]:
         for position, operator in enumerate(subgraph.operators):
             keys = [_kind(operator, subgraph), *_dimensions(operator, subgraph)]
             keys += _forms(operator, subgraph, readers, makers)
+            if operator.name == "READ_VARIABLE" and not assigned:
+                keys.append(f"{operator.name} {NEVER_ASSIGNED}")
             if position in scalars:
                 keys.append(f"{operator.name} {_data(operator, subgraph).dtype} {MANY_SCALARS}")
             yield Keyed(number, position, operator, tuple(keys))

@@ -64,6 +64,13 @@ def test_a_split_with_an_unread_part_stops_the_first_litert(tmp_path):
     assert check(tmp_path, "a part that nothing reads", LITERT, "1.1.2").verdict == "runs"
 
 
+def test_a_variable_that_nothing_assigned_cannot_be_read_in_old_releases(tmp_path):
+    (problem,) = check(tmp_path, "a variable that nothing assigned", LITERT, "1.2.0").problems
+    assert problem.first == "1.3.0"
+    assert "READ_VARIABLE" in problem.what
+    assert check(tmp_path, "a variable that nothing assigned", LITERT, "1.3.0").verdict == "runs"
+
+
 @pytest.mark.parametrize(
     ("name", "code", "said"),
     [

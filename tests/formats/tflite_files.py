@@ -80,6 +80,18 @@ def custom(name: str) -> bytes:
     return b.bytes()
 
 
+def unassigned_variable() -> bytes:
+    """A resource variable that is read and that nothing has given a value."""
+    b = Builder()
+    x, handle = b.tensor("x", [4]), b.tensor("handle", [], dtype=13)
+    value, y = b.tensor("value", [4]), b.tensor("y", [4])
+    b.op(OP.VAR_HANDLE, [], [handle], options=_options("VarHandle", container="", sharedName="v"))
+    b.op(OP.READ_VARIABLE, [handle], [value], options=_options("ReadVariable"))
+    b.op(OP.ADD, [x, value], [y], options=_options("Add"))
+    b.ends([x], [y])
+    return b.bytes()
+
+
 def scales_along_nothing() -> bytes:
     b = Builder()
     x, y = b.tensor("x", [1, 6]), b.tensor("y", [1, 5])
@@ -96,6 +108,7 @@ FILES: dict[str, Callable[[], bytes]] = {
     "division in int8": int8_division,
     "depthwise in float16": half_depthwise,
     "a part that nothing reads": half_used_split,
+    "a variable that nothing assigned": unassigned_variable,
     "a custom op": lambda: custom("NobodyKnowsThis"),
     "a TensorFlow op": lambda: custom("FlexErf"),
     "scales along no dimension": scales_along_nothing,
