@@ -215,10 +215,13 @@ def raw_launches(out: Path, row: dict[str, Any]) -> list[Launch]:
 
 
 def cut(out: Path, group: list[dict[str, Any]]) -> Iterator[list[Launch]]:
-    """The launches of a group of decisions, in order, cut into runs of the same length."""
+    """The launches of a group of decisions, in order, cut into runs of the same length and of one plan."""
     held: list[Launch] = []
     for row in group:
-        held += raw_launches(out, row)
+        found = raw_launches(out, row)
+        if held and held[0]["A"].shape != found[0]["A"].shape:
+            held = []
+        held += found
         while len(held) >= CUT:
             yield held[:CUT]
             held = held[CUT:]
