@@ -57,6 +57,12 @@ def test_what_is_spent_never_exceeds_the_level_and_grows_with_each_look(level: f
     assert shares[-1] <= level * (1 + 1e-9)
 
 
+@given(st.floats(1e-12, 1.0), st.integers(1, len(LOOKS)))
+def test_no_p_value_is_zero(t: float, planned: int) -> None:
+    """What a simulation has never shown may still happen."""
+    assert spent(t, planned) > 0
+
+
 @given(st.floats(1e-7, 1.0), st.floats(1e-7, 1.0), st.integers(1, len(LOOKS)))
 def test_more_evidence_is_never_a_greater_p_value(one: float, two: float, planned: int) -> None:
     low, high = sorted((one, two))
