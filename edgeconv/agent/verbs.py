@@ -17,6 +17,7 @@ from .store import Store
 Arrays = List[Tuple[str, Any]]
 Answer = Tuple[Dict[str, Any], Arrays]
 MOST_MODELS = 64
+MOST_PROFILED = 1000
 
 
 class Opened:
@@ -37,7 +38,23 @@ class Session:
         self.store = store
         self.heartbeat = heartbeat
         self.models: dict[int, Opened] = {}
+        self.workers: dict[int, Any] = {}
+        """Forked processes that wait for ``burst``, by their number."""
+        self.is_forking = False
+        self._laid_out: dict[str, str] = {}
         self._next = 1
+
+    @property
+    def has_opened(self) -> bool:
+        """Whether a model was ever opened in this process."""
+        return self._next > 1
+
+    def path_of(self, header: wire.Header) -> str:
+        """The path of the model that a request names; what was sent is laid out once for all launches."""
+        key = repr((header.get("files"), header.get("main"), header.get("path")))
+        if key not in self._laid_out:
+            self._laid_out[key] = _file_of(self, header)[1]
+        return self._laid_out[key]
 
     def add(self, model: Model, folder: str) -> int:
         """Keep a model; returns the number that the other verbs name it by."""
@@ -67,6 +84,9 @@ class Session:
 
     def close(self) -> None:
         """Close all that is open."""
+        for worker in self.workers.values():
+            worker.end()
+        self.workers.clear()
         for number in list(self.models):
             self.drop(number)
         self.store.close()
@@ -95,7 +115,8 @@ def open_(session: Session, header: wire.Header, body: bytearray) -> Answer:
     ``backend``, ``format``, ``options``; and either ``path``, on a device that shares the host's files, or
     ``files`` (relative name to hash) and ``main`` (which of them, empty for the folder). Gives ``model`` (its
     number), ``inputs``, ``outputs``, ``signature``, ``seconds`` (of loading the model), ``import_seconds``
-    (of loading the runtime, 0 the second time), ``version`` and ``placement``.
+    (of loading the runtime, 0 the second time), ``resident_before`` (bytes that the process had before the
+    model was loaded), ``version`` and ``placement``.
     """
     backend = backends().get(fields.text(header, "backend"))
     if backend is None:
@@ -115,6 +136,8 @@ def open_(session: Session, header: wire.Header, body: bytearray) -> Answer:
         begun = time.perf_counter_ns()
         backend.load_library()
         imported = time.perf_counter_ns()
+        before = memory_now()["resident_bytes"]
+        begun_model = time.perf_counter_ns()
         model = backend.open(path, fmt, options)
         loaded = time.perf_counter_ns()
     except BaseException:
@@ -125,8 +148,9 @@ def open_(session: Session, header: wire.Header, body: bytearray) -> Answer:
         "inputs": model.inputs,
         "outputs": model.outputs,
         "signature": model.signature,
-        "seconds": (loaded - imported) / 1e9,
+        "seconds": (loaded - begun_model) / 1e9,
         "import_seconds": (imported - begun) / 1e9,
+        "resident_before": before,
         "version": version,
         "placement": model.placement(),
     }, []
@@ -155,6 +179,18 @@ def placement(session: Session, header: wire.Header, body: bytearray) -> Answer:
         return {"placement": model.placement(in_order(model, arrays) if arrays else None)}, []
 
 
+def profile(session: Session, header: wire.Header, body: bytearray) -> Answer:
+    """``model``, ``runs``, and one array for each input. Gives ``profile``, the time of every op.
+
+    See :meth:`edgeconv.agent.backends.base.Model.profile`; ``null`` where the runtime does not tell.
+    """
+    model = session.opened(header.get("model")).model
+    arrays = wire.unpack(header.get("arrays", []), body)
+    runs = fields.whole(header, "runs", 20, 1, MOST_PROFILED)
+    with explained(model):
+        return {"profile": model.profile(in_order(model, arrays), runs)}, []
+
+
 def memory(session: Session, header: wire.Header, body: bytearray) -> Answer:
     """``reset``: begin anew with the peak. Gives ``resident_bytes``, ``peak_bytes`` until then, ``reset``."""
     found = memory_now()
@@ -166,6 +202,18 @@ def measure(session: Session, header: wire.Header, body: bytearray) -> Answer:
     from . import measuring
 
     return measuring.measure(session, header, body)
+
+
+def _launching(verb: str) -> Callable[[Session, wire.Header, bytearray], Answer]:
+    """A verb of :mod:`edgeconv.agent.launching`, imported when it is asked for first."""
+
+    def run(session: Session, header: wire.Header, body: bytearray) -> Answer:
+        from . import launching
+
+        answer: Answer = getattr(launching, verb)(session, header, body)
+        return answer
+
+    return run
 
 
 def close(session: Session, header: wire.Header, body: bytearray) -> Answer:
@@ -197,8 +245,13 @@ VERBS: dict[str, Callable[[Session, wire.Header, bytearray], Answer]] = {
     "open": open_,
     "infer": infer,
     "placement": placement,
+    "profile": profile,
     "measure": measure,
     "memory": memory,
+    "launch": _launching("launch"),
+    "fork": _launching("fork"),
+    "burst": _launching("burst"),
+    "join": _launching("join"),
     "close": close,
     "probe": probe,
     "clean": clean,
