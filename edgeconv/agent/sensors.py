@@ -61,7 +61,8 @@ class Sensors:
             ``at`` (ns of the monotonic clock), ``mhz`` (of every core), ``celsius`` (by the sensor's name),
             and ``throttle``: ``flags`` (a Raspberry Pi's bits), ``events`` (how often cores or the package
             were slowed down since the start), ``overcurrent`` (Jetson's events), ``cooling`` (the highest
-            state of what slows the processor down; 0 is none).
+            state of what slows the processor down; 0 is none), and ``steal_seconds`` (how long since the
+            start other guests of a virtual machine's host had the processor, all cores together).
         """
         found: dict[str, Any] = {"at": time.perf_counter_ns()}
         mhz = [value / 1e3 for value in map(number, self._frequencies) if value is not None]
@@ -89,7 +90,17 @@ class Sensors:
             throttle["cooling"] = int(max(states))
         if throttle:
             found["throttle"] = throttle
+        stolen = self._stolen()
+        if stolen is not None:
+            found["steal_seconds"] = stolen
         return found
+
+    def _stolen(self) -> float | None:
+        fields = (read(os.path.join(self._root, "proc/stat")) or "").partition("\n")[0].split()
+        try:
+            return int(fields[8]) / os.sysconf("SC_CLK_TCK") if fields[0] == "cpu" else None
+        except (IndexError, ValueError):
+            return None
 
     def pi_flags(self) -> int | None:
         """A Raspberry Pi's ``get_throttled``; ``None`` elsewhere."""

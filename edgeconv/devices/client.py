@@ -48,6 +48,8 @@ class OpenModel:
     """How long the runtime took to load it, on the device's clock."""
     version: str
     placement: Mapping[str, Any] | None
+    resident_before: int | None = None
+    """Bytes that the agent had before it loaded the model, the runtime's library included."""
 
 
 class AgentClient:
@@ -177,14 +179,7 @@ class AgentClient:
             files: all files that belong to it (``Format.files``); sent where the device does not see ours.
             options: ``threads``, ``accelerator``, and what the back end takes.
         """
-        fields: dict[str, Any] = {"backend": backend, "format": format_name, "options": dict(options or {})}
-        if self.device.shares_files or backend == "null":
-            fields["path"] = str(path.absolute())
-        else:
-            root = path if path.is_dir() else path.parent
-            named = {each.relative_to(root).as_posix(): each for each in files or (path,)}
-            fields["files"] = self.send_files(named)
-            fields["main"] = "" if path.is_dir() else path.name
+        fields = self.model_fields(backend, format_name, path, files, options)
         result, _ = self.ask("open", fields, silence=10 * SILENCE_SECONDS)
         return OpenModel(
             number=int(result["model"]),
@@ -193,7 +188,27 @@ class AgentClient:
             seconds=float(result["seconds"]),
             version=str(result["version"]),
             placement=result.get("placement"),
+            resident_before=result.get("resident_before"),
         )
+
+    def model_fields(
+        self,
+        backend: str,
+        format_name: str,
+        path: Path,
+        files: Sequence[Path] = (),
+        options: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """What a request says of a model, as for :meth:`open`; what the device lacks of it is sent."""
+        fields: dict[str, Any] = {"backend": backend, "format": format_name, "options": dict(options or {})}
+        if self.device.shares_files or backend == "null":
+            fields["path"] = str(path.absolute())
+        else:
+            root = path if path.is_dir() else path.parent
+            named = {each.relative_to(root).as_posix(): each for each in files or (path,)}
+            fields["files"] = self.send_files(named)
+            fields["main"] = "" if path.is_dir() else path.name
+        return fields
 
     def infer(self, model: OpenModel, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """Run one inference there, by the file's own names."""

@@ -138,6 +138,41 @@ class DeviceSession(Session):
             parts.append(dict(told)["ns"].reshape(-1))
         return numpy.concatenate(parts)
 
+    def measure(self, variants: Sequence[Arrays], **schedule: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The agent's verb ``measure`` of this one model; see ``docs/agent.md``.
+
+        Args:
+            variants: sets of inputs that are taken in turn.
+            schedule: its fields (``burst``, ``rounds``, ``seconds``, ``warm_seconds``).
+
+        Returns:
+            The result, and its arrays by name, with their first axis, the models', of length 1.
+
+        Raises:
+            DeviceError: the device went away.
+        """
+        client = self._there()
+        arrays: list[tuple[str, Any]] = []
+        places: list[dict[str, int]] = []
+        for inputs in variants:
+            sent = self._sent(inputs)
+            places.append({name: len(arrays) + place for place, (name, _) in enumerate(sent)})
+            arrays += sent
+        fields = {"models": [self._model.number], "inputs": [places], **schedule}
+        result, told = client.ask("measure", fields, arrays, silence=self._silence)
+        return result, dict(told)
+
+    def profile(self, inputs: Arrays, runs: int) -> Mapping[str, Any] | None:
+        """The agent's verb ``profile``: ops with their times; ``None`` where the runtime tells nothing.
+
+        Raises:
+            DeviceError: the device went away.
+        """
+        fields = {"model": self._model.number, "runs": runs}
+        result, _ = self._there().ask("profile", fields, self._sent(inputs), silence=self._silence)
+        found = result.get("profile")
+        return found if isinstance(found, Mapping) else None
+
     def placement(self, inputs: Arrays) -> Placement | None:
         """See :meth:`edgeconv.runtimes.base.Session.placement`."""
         client, fields = self._there(), {"model": self._model.number}
@@ -177,10 +212,29 @@ class DeviceSession(Session):
         """How long the runtime took to load the model, on the device's clock."""
         return self._model.seconds
 
+    @property
+    def resident_before(self) -> int | None:
+        """Bytes that the process there had before the model was loaded, the runtime's library included."""
+        return self._model.resident_before
+
     def reopen(self) -> None:
         """Start the agent and load the model anew; files that the device still has are not sent again."""
         self.close()
         self._open()
+
+    def arrays_for(self, inputs: Arrays) -> list[tuple[str, Any]]:
+        """The arrays that the agent is given for ``inputs``, by the file's own names.
+
+        Raises:
+            UsageError: an input is missing or does not fit.
+        """
+        return self._sent(inputs)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options that the back end there was given beside threads and accelerator."""
+        taken = backends()[self.runtime.name].options
+        return {name: value for name, value in (self._wish_there().options or {}).items() if name in taken}
 
     def close(self) -> None:
         """End the agent; nothing of it stays on the device but files by their content."""

@@ -116,7 +116,7 @@ class LaunchRecord:
         readings: of the sensors, see :meth:`edgeconv.agent.sensors.Sensors.read`.
         nanoseconds: of all bursts with what lies between them.
         peak_bytes: most memory the process had; ``None`` where the system does not tell.
-        import_bytes: most it had before the model was loaded, the runtime's library included.
+        import_bytes: what it had before the model was loaded, the runtime's library included.
         quiet: whether no heartbeat ran beside the inferences.
         spoiled: reasons not to trust it; such launches are kept and not counted.
         cooled_seconds: how long was waited before it for the device to cool down.

@@ -127,6 +127,15 @@ class TestPlacement:
             assert placement["share_of_ops"] == ops
             assert placement["share_of_time"] in (ops, None)  # None: too short for the profile's clock
 
+    def test_a_profile_has_the_time_of_every_op_in_every_run(self, talk: Talk, tmp_path: Path) -> None:
+        said = talk.open(summed(tmp_path), "onnxruntime", "onnx")
+        x = np.zeros((400, 3), np.float32)
+        asked = {"verb": "profile", "model": said["model"], "runs": 7}
+        profile = talk.ask(asked, [("left", x), ("right", x)])["result"]["profile"]
+        (node,) = profile["nodes"]
+        assert (node["op"], node["by"], profile["runs"]) == ("Add", "cpu", 7)
+        assert len(node["ns"]) == 7  # the first run of the session is not among them
+
     @pytest.mark.parametrize(
         ("accelerator", "kind", "says"),
         [

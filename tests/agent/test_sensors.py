@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from edgeconv.agent.sensors import Sensors, pi_flag_names
@@ -94,3 +95,13 @@ def test_what_is_not_there_or_no_number_is_left_out(tmp_path: Path) -> None:
 def test_this_machine_is_read_without_an_error() -> None:
     first, second = Sensors().read(), Sensors().read()
     assert first["at"] < second["at"]
+
+
+def test_a_virtual_machine_tells_how_long_others_had_its_processor(tmp_path: Path) -> None:
+    tick = os.sysconf("SC_CLK_TCK")
+    line = f"cpu  1 2 3 4 5 6 7 {12 * tick} 0 0"
+    assert Sensors(str(capture(tmp_path, {"proc/stat": line}))).read()["steal_seconds"] == 12.0
+
+
+def test_an_old_kernel_that_counts_no_such_time_leaves_it_out(tmp_path: Path) -> None:
+    assert "steal_seconds" not in Sensors(str(capture(tmp_path, {"proc/stat": "cpu 1 2 3 4"}))).read()

@@ -246,6 +246,15 @@ class TestPlacement:
             "elsewhere": ["ABS"],
         }
 
+    def test_a_profile_names_what_runs_each_op_and_invents_no_times(self, talk: Talk, tmp_path: Path) -> None:
+        said = talk.open(written(tmp_path, mixed()), "litert", "tflite")
+        arrays = [(each["name"], np.zeros(each["shape"], each["dtype"])) for each in said["inputs"]]
+        profile = talk.ask({"verb": "profile", "model": said["model"]}, arrays)["result"]["profile"]
+        assert sorted((node["op"], node["by"], node["ns"]) for node in profile["nodes"]) == [
+            ("ABS", "cpu", None),
+            ("ADD", "xnnpack", None),
+        ]
+
     def test_without_a_delegate_all_is_on_the_processor(self, talk: Talk, tmp_path: Path) -> None:
         said = talk.open(written(tmp_path, mixed()), "litert", "tflite", accelerator="cpu")
         assert said["placement"]["ran"] == {"cpu": 2}

@@ -27,6 +27,10 @@ Placement = Dict[str, Any]
 it was asked, 0 to 1), ``share_of_time`` (the same of time, ``None`` where the runtime cannot tell) and
 ``elsewhere`` (kinds of the ops that ran elsewhere)."""
 
+Profile = Dict[str, Any]
+"""``how`` (what told the times), ``runs``, and ``nodes``: each with ``name``, ``op``, ``by`` (accelerator)
+and ``ns``, one number a run; ``None`` in its place where the runtime names its ops and no times."""
+
 _DISTRIBUTIONS = {"litert": "ai-edge-litert"}  # where a runtime's distribution has another name
 
 ACCELERATORS = ("cpu", "xnnpack", "cuda", "tensorrt", "edgetpu", "gpu")
@@ -69,6 +73,13 @@ class Model:
         Args:
             arrays: inputs, in their order; with them a runtime that can only tell by running does so, which
                 may load the model a second time.
+        """
+        return None
+
+    def profile(self, arrays: list[Any], runs: int) -> Profile | None:
+        """The time of every op in ``runs`` inferences; ``None`` where the runtime does not tell times.
+
+        The model may be loaded a second time for it: times are those of a run that is watched.
         """
         return None
 

@@ -16,6 +16,7 @@ from .base import (
     Backend,
     Model,
     Placement,
+    Profile,
     Tensor,
     fitting,
     installed_version,
@@ -102,6 +103,25 @@ class TfliteModel(Model):
     def placement(self, arrays: list[Any] | None = None) -> Placement | None:
         if arrays is not None:
             self.prepare(arrays)
+        nodes = self._placed()
+        if nodes is None:
+            return None
+        ran: dict[str, int] = {}
+        for _, by in nodes:
+            ran[by] = ran.get(by, 0) + 1
+        return shares(self._asked, ran, [op for op, by in nodes if by != self._asked])
+
+    def profile(self, arrays: list[Any], runs: int) -> Profile | None:
+        """The ops and where they ran; neither package's Python has a profiler, so there are no times."""
+        self.prepare(arrays)
+        nodes = self._placed()
+        if nodes is None:
+            return None
+        told = [{"name": op, "op": op, "by": by, "ns": None} for op, by in nodes]
+        return {"how": "the interpreter's list of ops", "runs": 0, "nodes": told}
+
+    def _placed(self) -> list[tuple[str, str]] | None:
+        """Kind of every op of the main graph and what runs it."""
         if not self._allocated or self._graph:
             return None  # the interpreter lists the nodes of the main graph alone
         details = self._interpreter._get_ops_details()
@@ -110,14 +130,10 @@ class TfliteModel(Model):
             by = self._asked if position < self._explicit or not self._explicit else "xnnpack"
             for node in _behind(delegate, details[: self._nodes]):
                 taken.setdefault(node, by)
-        ran: dict[str, int] = {}
-        elsewhere = []
-        for index, detail in enumerate(details[: self._nodes]):
-            by = taken.get(index, "cpu")
-            ran[by] = ran.get(by, 0) + 1
-            if by != self._asked:
-                elsewhere.append(str(detail["op_name"]))
-        return shares(self._asked, ran, elsewhere)
+        return [
+            (str(detail["op_name"]), taken.get(index, "cpu"))
+            for index, detail in enumerate(details[: self._nodes])
+        ]
 
     def close(self) -> None:
         self._interpreter = None
