@@ -26,8 +26,9 @@ def corpus() -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or fills the person's own cache."""
+    """No test reads or fills the person's own cache or history."""
     monkeypatch.setenv("EDGECONV_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv("EDGECONV_HISTORY", str(tmp_path_factory.getbasetemp() / "history.sqlite"))
 
 
 @dataclasses.dataclass(frozen=True)
