@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import made_once
 import numpy as np
 import pytest
-from agent.environments import python_of
 from agent.talking import Talk
 from onnx import TensorProto, helper, numpy_helper
 
@@ -244,8 +244,8 @@ class TestRefusals:
 @pytest.mark.xdist_group("agent_environments")
 class TestOldRelease:
     @pytest.fixture(scope="class")
-    def python(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        return python_of("onnxruntime==1.16.3", tmp_path_factory)
+    def python(self) -> Path:
+        return made_once.environment("onnxruntime==1.16.3").python
 
     def test_computes_and_measures(self, python: Path, tmp_path: Path) -> None:
         with Talk(tmp_path / "store", python=python) as talk:

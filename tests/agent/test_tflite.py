@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import made_once
 import numpy as np
 import pytest
-from agent.environments import python_of
 from agent.talking import Talk
 from ai_edge_litert import schema_py_generated as schema
 from tflite_builder import INT8, INT32, Builder
@@ -355,8 +355,8 @@ def test_a_real_detector_gives_what_it_gives_in_this_process(
 @pytest.mark.xdist_group("agent_environments")
 class TestTfliteRuntime:
     @pytest.fixture(scope="class")
-    def python(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        return python_of("tflite-runtime==2.14.0", tmp_path_factory)
+    def python(self) -> Path:
+        return made_once.environment("tflite-runtime==2.14.0").python
 
     def test_computes_resizes_measures_and_places_as_litert_does(self, python: Path, tmp_path: Path) -> None:
         with Talk(tmp_path / "store", python=python) as talk:

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import made_once
 import pytest
 from onnx_files import FILES
 
 from edgeconv.checking.base import RuntimeVerdict
 from edgeconv.checking.onnx import CHECKER
 from edgeconv.conversions._onnx_files import open_session
-from edgeconv.environments import running, store
-from edgeconv.environments.specs import find_spec
-from edgeconv.errors import UnavailableError
+from edgeconv.environments import running
 
 SCRIPTS = Path(running.__file__).with_name("scripts")
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("onnx_environments")]
 
 
 @pytest.fixture(scope="module", params=["onnxruntime==1.16.3", "onnxruntime==1.21.1"])
-def environment(request, tmp_path_factory):
-    spec = find_spec(request.param)
-    try:
-        return store.create(spec, tmp_path_factory.getbasetemp() / "environments")
-    except UnavailableError as error:
-        pytest.skip(f"{spec.id} cannot be made here: {error}")
+def environment(request):
+    return made_once.environment(request.param)
 
 
 def files(folder: Path) -> dict[str, Path]:

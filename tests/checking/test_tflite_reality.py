@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import made_once
 import pytest
 from tflite_files import FILES, write
 
 from edgeconv.checking.base import RuntimeVerdict
 from edgeconv.checking.tflite import CHECKER
-from edgeconv.environments import running, store
-from edgeconv.environments.specs import find_spec
-from edgeconv.errors import UnavailableError
+from edgeconv.environments import running
 
 SCRIPT = Path(running.__file__).with_name("scripts") / "run_artifacts.py"
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("tflite_environments")]
 
 
 @pytest.fixture(scope="module", params=["tflite-runtime==2.14.0", "ai-edge-litert==1.1.2"])
-def environment(request, tmp_path_factory):
-    spec = find_spec(request.param)
-    try:
-        return store.create(spec, tmp_path_factory.getbasetemp() / "environments")
-    except UnavailableError as error:
-        pytest.skip(f"{spec.id} cannot be made here: {error}")
+def environment(request):
+    return made_once.environment(request.param)
 
 
 def ran(environment, paths, scratch, **said):

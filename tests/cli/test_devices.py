@@ -202,12 +202,10 @@ def test_an_emulated_board_that_there_is_not_names_the_nearest(edgeconv: Call) -
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("boards")
-def test_an_emulated_board_is_made_asked_emptied_and_removed(
-    edgeconv: Call, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
-) -> None:
+def test_an_emulated_board_is_made_asked_emptied_and_removed(edgeconv: Call, tmp_path: Path) -> None:
     from devices import boards
 
-    boards.built("rpi3-32-emulated", boards.folder(tmp_path_factory))  # skips where none can be made
+    boards.built("rpi3-32-emulated", boards.folder())  # skips where none can be made
     env = {"EDGECONV_CACHE_DIR": str(tmp_path / "cache")}
     made = edgeconv("devices", "create", "rpi3-32-emulated", "--json", env=env)
     assert made.code == 0, made.all

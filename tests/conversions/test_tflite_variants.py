@@ -1,4 +1,4 @@
-"""Quantized files for old runtimes: made until the tables say that they run, giving up no more than needed."""
+"""Quantized files for old runtimes: made until the tables say that they run, giving up the least."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Emulated boards for tests: made once a session, or once for all with ``EDGECONV_TEST_CACHE=FOLDER``."""
+"""Emulated boards for tests."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 
+import made_once
 import pytest
 
 from edgeconv.devices import _userland
@@ -14,13 +14,9 @@ from edgeconv.devices._userland import Built
 from edgeconv.errors import UnavailableError
 
 
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where this session's boards lie; the same for all of its processes."""
-    kept = os.environ.get("EDGECONV_TEST_CACHE")
-    if kept:
-        return Path(kept) / "devices"
-    base = tmp_path_factory.getbasetemp()
-    return (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "boards"
+def folder() -> Path:
+    """Where the boards lie; the same for all processes of a run."""
+    return made_once.cache() / "devices"
 
 
 def built(board: Board | str, base: Path) -> Built:

@@ -13,9 +13,9 @@ from edgeconv.devices._userland import Built
 
 
 @pytest.fixture(scope="session")
-def boards_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def boards_folder() -> Path:
     """Where emulated boards lie in tests."""
-    return boards.folder(tmp_path_factory)
+    return boards.folder()
 
 
 @pytest.fixture(scope="session")

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+import made_once
 import pytest
 
 import edgeconv
 from edgeconv.cli.gate_tables import how_exact
-from edgeconv.environments import store
-from edgeconv.environments.specs import find_spec
-from edgeconv.errors import ConversionError, UnavailableError
+from edgeconv.errors import ConversionError
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("environments")]
 OLD_TFLITE, OLD_ONNX = "tflite-runtime==2.14.0", "onnxruntime==1.16.3"
 
 
 @pytest.fixture(scope="module")
-def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder with the environments; kept between sessions with ``EDGECONV_TEST_CACHE=FOLDER``."""
-    kept = os.environ.get("EDGECONV_TEST_CACHE")
-    cache = Path(kept) if kept else tmp_path_factory.mktemp("environments")
+def environments() -> Path:
+    """A cache folder with the environments."""
     for name in (OLD_TFLITE, OLD_ONNX):
-        try:
-            store.create(find_spec(name), cache / "environments")
-        except UnavailableError as error:
-            pytest.skip(f"{name} cannot be made here: {error}")
-    return cache
+        made_once.environment(name)
+    return made_once.cache()
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 
+import made_once
 import numpy as np
 import pytest
 
@@ -263,15 +264,14 @@ print(tf.train.Checkpoint(model=model).save(sys.argv[2]))
 
 @pytest.fixture
 def environment(monkeypatch):
-    """The side environment, from a folder that is named: it is 3 GB, and no test makes one by itself."""
-    ready = os.environ.get("EDGECONV_TEST_ENVIRONMENTS")
-    spec = find_spec("object-detection")
-    if ready is None:
+    """The side environment, where somebody made it: it is 3 GB, and no test makes one by itself."""
+    made = store.found(find_spec("object-detection"), made_once.cache() / "environments")
+    if made is None:
         pytest.skip(
-            "set EDGECONV_TEST_ENVIRONMENTS to a cache folder that has the environment object-detection"
+            f"EDGECONV_CACHE_DIR={made_once.cache()} edgeconv environments create object-detection, and again"
         )
-    monkeypatch.setenv("EDGECONV_CACHE_DIR", ready)
-    return store.required(spec)
+    monkeypatch.setenv("EDGECONV_CACHE_DIR", str(made_once.cache()))
+    return made
 
 
 @pytest.mark.slow
