@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 MOST_MODELS = 16
 _CLOCKS: dict[str, Callable[[], int]] = {"wall": time.perf_counter_ns, "thread": time.thread_time_ns}
 _MOST_PADDING = 1 << 17
+_MOST_PROFILED = 1000
 _DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
@@ -96,7 +97,8 @@ def launch(session: Session, header: wire.Header, body: bytearray) -> Answer:
     the order of bursts, of which every second round is the mirror of the one before. Gives the array ``ns``
     of shape (models, rounds, burst), and of each model ``load_ns``, ``load_thread_ns``, ``first_ns``,
     ``versions``; ``order`` (of opening), ``memory`` of the process, ``start_bytes`` (resident before the
-    first model), ``faults`` and ``switches`` of the measuring (major page faults, being pushed aside).
+    first model), ``faults`` and ``switches`` of the measuring (major page faults, being pushed aside). With
+    ``profile``, a number of inferences, it gives ``profiles`` alone (see ``Model.profile``).
     """
     worker = _forked(session, header, body, resident=False)
     try:
@@ -161,6 +163,7 @@ def _forked(session: Session, header: wire.Header, body: bytearray, *, resident:
     if clock is None:
         raise AgentError("usage", "'clock' is wall or thread, not %.40r" % (header.get("clock"),))
     seed = fields.whole(header, "seed", 0)
+    runs = fields.whole(header, "profile", 0, 0, _MOST_PROFILED)
     for each in asked:
         each.backend.load_library()
     if not session.is_forking:
@@ -175,7 +178,7 @@ def _forked(session: Session, header: wire.Header, body: bytearray, *, resident:
         ours.close()
         for other in session.workers.values():
             other.pipe.close()
-        _child(theirs, asked, burst_length, rounds, warm, clock, seed, resident)
+        _child(theirs, _Duet(asked, burst_length, warm, clock, seed), rounds, runs, resident)
     theirs.close()
     return Worker(pid, ours)
 
@@ -224,16 +227,7 @@ def _asked(session: Session, model: wire.Header) -> Asked:
     return Asked(backend, fmt, session.path_of(model), options)
 
 
-def _child(
-    pipe: socket.socket,
-    asked: list[Asked],
-    length: int,
-    rounds: int,
-    warm: int,
-    clock: Callable[[], int],
-    seed: int,
-    resident: bool,
-) -> NoReturn:
+def _child(pipe: socket.socket, duet: _Duet, rounds: int, runs: int, resident: bool) -> NoReturn:
     """The whole life of the forked process."""
     code = 1
     try:
@@ -242,7 +236,7 @@ def _child(
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
         with pipe.makefile("wb") as stream:
             try:
-                _serve(pipe, stream, _Duet(asked, length, warm, clock, seed), rounds, resident)
+                _serve(pipe, stream, duet, rounds, runs, resident)
                 code = 0
             except AgentError as error:
                 _fail(stream, error.kind, error.what, error.hint)
@@ -266,10 +260,13 @@ def _tell(stream: Any, result: dict[str, Any], arrays: list[tuple[str, Any]]) ->
     stream.flush()
 
 
-def _serve(pipe: socket.socket, stream: Any, duet: _Duet, rounds: int, resident: bool) -> None:
+def _serve(pipe: socket.socket, stream: Any, duet: _Duet, rounds: int, runs: int, resident: bool) -> None:
     import numpy as np
 
     duet.open()
+    if runs:
+        _tell(stream, {"profiles": duet.profiles(runs)}, [])
+        return
     gc.disable()
     duet.warm_up()
     if not resident:
@@ -372,6 +369,14 @@ class _Duet:
             taken[index] = self._buffer.tolist()
         self._rounds += 1
         return taken
+
+    def profiles(self, runs: int) -> list[Any]:
+        """What each model's runtime tells of its ops in ``runs`` inferences, in the order of ``asked``."""
+        told: dict[int, Any] = {}
+        for index in self.said["order"]:
+            with explained(self._models[index]):
+                told[index] = self._models[index].profile(self._inputs[index][0], runs)
+        return [told[index] for index in range(len(self._models))]
 
     def _call(self, index: int) -> Callable[[], Any]:
         variants = self._inputs[index]

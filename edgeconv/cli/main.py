@@ -22,9 +22,11 @@ _COMMANDS = {
     "precompute": "Run a part of a model over a file of items, into .npy.",
     "compare": "Prove that two artifacts compute the same, output by output.",
     "check": "Will an artifact run on a target: runtimes, ops, libc, memory.",
+    "regress": "Is an artifact slower than another: a verdict with known error rates.",
     "targets": "Kinds of devices: list, show, add.",
     "devices": "Where artifacts run: list, add, probe, create, remove, clean.",
     "environments": "Side environments for what cannot live beside edgeconv: list, create, show, remove.",
+    "history": "What was measured when, on what: list, series, changes, baselines.",
     "doctor": "What this machine can do, and what is missing.",
     "completion": "Print the shell completion script.",
 }

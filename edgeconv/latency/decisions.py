@@ -247,6 +247,20 @@ def judge(
     return decisions
 
 
+def judge_values(name: str, values: Floats, policy: Policy, planned: int) -> ChannelVerdict:
+    """Judge log-ratios, one a launch, of something that has one channel (load time, memory).
+
+    Args:
+        name: of the channel.
+        values: log-ratios candidate / baseline in the order of measuring, at least one.
+        policy: all of its alpha is this one's.
+        planned: how many looks were planned.
+    """
+    p_slower, p_faster = sequential.p_value(values, planned), sequential.p_value(-values, planned)
+    one = _Measured(Series(values), planned, p_slower, p_faster)
+    return _channel(name, one, one.p_two_sided, policy, 1.0)
+
+
 def _shares(measured: Mapping[tuple[str, str], _Measured]) -> dict[tuple[str, str], float]:
     """The part of alpha that each channel of each candidate begins with; all together 1."""
     candidates = {candidate for candidate, _ in measured}

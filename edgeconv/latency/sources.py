@@ -1,0 +1,365 @@
+"""Launches of a baseline and a candidate on a device: where the samples of a verdict come from.
+
+Both in one fresh process wherever they share runtime, version and device (:class:`Together`): one request a
+launch, so that nothing of the way to a board is in it. Where they cannot share a process, one fresh process
+for each in an agent of its own, whose bursts are asked for in turns and never run at the same time
+(:class:`Lockstep`). What is opened first and the order of bursts are drawn for each launch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from edgeconv.devices.base import Device, RuntimeChoice
+from edgeconv.devices.client import SILENCE_SECONDS, AgentClient
+from edgeconv.devices.session import DeviceSession, Wish
+from edgeconv.formats.base import Contract, TensorSpec
+from edgeconv.formats.registry import format_named
+from edgeconv.latency.channels import Launch
+from edgeconv.latency.plan import LaunchPlan, launch_plan
+
+BASELINE, CANDIDATE, COPY = "baseline", "candidate", "copy"
+"""Names of the models in a launch; the copy is the baseline opened once more."""
+_ON_PROCESSOR = (None, "cpu", "xnnpack")
+"""Accelerators whose work is the measuring thread's own where there is one thread."""
+_WAITS_BELOW = 0.2
+"""Of the wall's time that the thread computes: a model below it waits, and belongs on the wall clock."""
+_OF_EMULATION = 20.0
+
+Arrays = list[tuple[str, Any]]
+MakeInputs = Callable[[Contract | None, tuple[TensorSpec, ...]], Sequence[Mapping[str, Any]]]
+"""Inputs for a model by logical name, one or more sets, of its contract and what it takes on the device."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One artifact as it is run.
+
+    Attributes:
+        path: file or folder here.
+        format: registered name.
+        device: where.
+        runtime: name and the version that is there.
+        threads: intra-op threads.
+        accelerator: asked for; ``None`` leaves it to the runtime.
+        options: what else the back end is given.
+        variants: sets of inputs that it takes in turn, by the file's own names.
+        placement: where its ops ran, as far as the runtime tells.
+    """
+
+    path: Path
+    format: str
+    device: Device
+    runtime: RuntimeChoice
+    threads: int = 1
+    accelerator: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    variants: tuple[Arrays, ...] = ()
+    placement: Mapping[str, Any] | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Of all its files."""
+        return sum(file.stat().st_size for file in format_named(self.format).files(self.path))
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """What two sides have to share to be in one process."""
+        return self.device.name, str(self.runtime)
+
+    @property
+    def computes_alone(self) -> bool:
+        """Whether the measuring thread does all the work, so that its own clock sees all of it."""
+        return self.threads == 1 and self.accelerator in _ON_PROCESSOR and not self.device.emulated
+
+    def shares_process_with(self, other: Side) -> bool:
+        """Whether both can be opened in one process, with the same threads and accelerator."""
+        return (self.place, self.threads, self.accelerator) == (
+            other.place,
+            other.threads,
+            other.accelerator,
+        )
+
+
+def look_at(
+    path: Path,
+    format_name: str,
+    device: Device,
+    wish: Wish,
+    make_inputs: MakeInputs,
+    contract: Contract | None = None,
+) -> Side:
+    """Open an artifact on a device once: which runtime takes it there, and what it is fed.
+
+    Raises:
+        UsageError: no runtime of that name opens the format, or inputs do not fit.
+        UnavailableError: the runtime is not there, or the device cannot be reached.
+        ConversionError: the runtime there refuses the model.
+    """
+    with DeviceSession(device, path, format_name, contract, wish) as session:
+        variants = tuple(
+            session.arrays_for(inputs) for inputs in make_inputs(contract, tuple(session.inputs))
+        )
+        return Side(
+            path=path,
+            format=format_name,
+            device=device,
+            runtime=session.runtime,
+            threads=wish.threads,
+            accelerator=wish.accelerator,
+            options=session.options,
+            variants=variants,
+            placement=session.ran.placement,
+        )
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a launch of one model alone says of it.
+
+    Attributes:
+        load_ns, load_thread_ns: of loading it, by the wall's clock and the thread's own.
+        first_ns: its first inference.
+        memory_bytes: most memory that the process had, less what it had before.
+    """
+
+    load_ns: int
+    load_thread_ns: int
+    first_ns: int
+    memory_bytes: int | None
+
+
+class Way(Protocol):
+    """How launches are made."""
+
+    name: str
+
+    def launch(self, sides: Mapping[str, Side], plan: LaunchPlan, seed: int) -> Launch:
+        """Open all in processes made for it, measure in alternating bursts, and end them."""
+        ...
+
+    def alone(self, side: Side, seed: int) -> Opening:
+        """Open one in a process made for it and infer once."""
+        ...
+
+    def timed(self, side: Side, plan: LaunchPlan, seed: int) -> Any:
+        """Samples of one alone, of shape (bursts, length)."""
+        ...
+
+    def profiled(self, sides: Sequence[Side], runs: int, seed: int) -> list[Mapping[str, Any] | None]:
+        """What the runtimes tell of the ops of each (:data:`edgeconv.agent.backends.base.Profile`)."""
+        ...
+
+    def close(self) -> None:
+        """End the agents."""
+        ...
+
+
+class _Agent:
+    """An agent that does nothing but fork launches, with what it was sent."""
+
+    def __init__(self, side: Side) -> None:
+        self.client = AgentClient(side.device, side.runtime)
+        self._silence = SILENCE_SECONDS * (_OF_EMULATION if side.device.emulated else 1.0)
+        self._sent: dict[Any, dict[str, Any]] = {}
+
+    def ask(self, verb: str, sides: Sequence[Side], **fields: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A request on models; each array is sent once however many models take it."""
+        models, inputs = [], []
+        arrays: Arrays = []
+        places: dict[int, int] = {}
+        for side in sides:
+            key = (side.path, side.threads, side.accelerator)
+            if key not in self._sent:
+                files = format_named(side.format).files(side.path)
+                options = {"threads": side.threads, **side.options}
+                if side.accelerator is not None:
+                    options["accelerator"] = side.accelerator
+                self._sent[key] = self.client.model_fields(
+                    side.runtime.name, side.format, side.path, files, options
+                )
+            models.append(self._sent[key])
+            for variant in side.variants:
+                for name, value in variant:
+                    if id(value) not in places:
+                        places[id(value)] = len(arrays)
+                        arrays.append((name, value))
+            inputs.append([{name: places[id(v)] for name, v in variant} for variant in side.variants])
+        return self.plainly(verb, {"models": models, "inputs": inputs, **fields}, arrays)
+
+    def plainly(
+        self, verb: str, fields: Mapping[str, Any], arrays: Arrays | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A request as it is."""
+        result, told = self.client.ask(verb, fields, arrays or [], silence=self._silence)
+        return result, dict(told)
+
+    def close(self) -> None:
+        """End it."""
+        self.client.close()
+
+
+class _Ways:
+    """What both ways share: launches of one model alone."""
+
+    name = ""
+
+    def __init__(self) -> None:
+        self._agents: dict[Any, _Agent] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the agents."""
+        for agent in self._agents.values():
+            agent.close()
+        self._agents.clear()
+
+    def _agent(self, side: Side, number: int = 0) -> _Agent:
+        key = (*side.place, number)
+        if key not in self._agents:
+            self._agents[key] = _Agent(side)
+        return self._agents[key]
+
+    def alone(self, side: Side, seed: int) -> Opening:
+        """See :class:`Way`."""
+        result, _ = self._agent(side).ask("launch", [side], burst=1, rounds=1, warm=0, seed=seed)
+        start, peak = result["start_bytes"], result["memory"]["peak_bytes"]
+        return Opening(
+            load_ns=int(result["load_ns"][0]),
+            load_thread_ns=int(result["load_thread_ns"][0]),
+            first_ns=int(result["first_ns"][0]),
+            memory_bytes=None if None in (start, peak) else max(1, int(peak) - int(start)),
+        )
+
+    def timed(self, side: Side, plan: LaunchPlan, seed: int) -> Any:
+        """See :class:`Way`."""
+        return self._agent(side).ask("launch", [side], **_fields(plan), rounds=plan.bursts, seed=seed)[1][
+            "ns"
+        ][0]
+
+    def profiled(self, sides: Sequence[Side], runs: int, seed: int) -> list[Mapping[str, Any] | None]:
+        """See :class:`Way`."""
+        order = list(range(len(sides)))
+        random.Random(seed).shuffle(order)
+        told: dict[int, Any] = {}
+        for place in order:
+            side = sides[place]
+            (told[place],) = self._agent(side).ask("launch", [side], profile=runs, seed=seed)[0]["profiles"]
+        return [told[place] for place in range(len(sides))]
+
+
+class Together(_Ways):
+    """All models of a launch in one process."""
+
+    name = "one process"
+
+    def launch(self, sides: Mapping[str, Side], plan: LaunchPlan, seed: int) -> Launch:
+        """See :class:`Way`."""
+        agent = self._agent(next(iter(sides.values())))
+        _, arrays = agent.ask("launch", list(sides.values()), **_fields(plan), rounds=plan.bursts, seed=seed)
+        return dict(zip(sides, arrays["ns"], strict=True))
+
+
+class Lockstep(_Ways):
+    """A process for each model of a launch, their bursts in turns."""
+
+    name = "lockstep"
+
+    def launch(self, sides: Mapping[str, Side], plan: LaunchPlan, seed: int) -> Launch:
+        """See :class:`Way`."""
+        drawn = random.Random(seed)
+        order = list(sides)
+        drawn.shuffle(order)
+        agents = {name: self._agent(side, number) for number, (name, side) in enumerate(sides.items())}
+        workers: dict[str, int] = {}
+        taken: dict[str, list[Any]] = {name: [] for name in sides}
+        try:
+            for place, name in enumerate(order):
+                result, _ = agents[name].ask("fork", [sides[name]], **_fields(plan), seed=seed + 7919 * place)
+                workers[name] = int(result["worker"])
+            for block in range(plan.bursts):
+                if block % 2 == 0:
+                    drawn.shuffle(order)
+                else:
+                    order.reverse()
+                for name in order:
+                    _, arrays = agents[name].plainly("burst", {"worker": workers[name]})
+                    taken[name].append(arrays["ns"][0])
+        finally:
+            for name, worker in workers.items():
+                with contextlib.suppress(Exception):
+                    agents[name].plainly("join", {"worker": worker})
+        return {name: np.stack(bursts) for name, bursts in taken.items()}
+
+
+def way_for(baseline: Side, candidate: Side) -> Together | Lockstep:
+    """How two artifacts are measured beside each other."""
+    return Together() if baseline.shares_process_with(candidate) else Lockstep()
+
+
+def plan_for(way: Way, sides: Sequence[Side], seed: int) -> tuple[LaunchPlan, dict[str, float]]:
+    """How long a launch is measured, from a first look at each artifact.
+
+    Returns:
+        The plan, and about how many seconds an inference takes by path.
+    """
+    seconds: dict[str, float] = {}
+    own = True
+    for side in sides:
+        first = way.timed(side, LaunchPlan(1, 2, 0, processor_time=False), seed)
+        wall = float(first.min()) / 1e9
+        if wall < 0.05:
+            wall = float(way.timed(side, LaunchPlan(5, 4, 2, processor_time=False), seed).min()) / 1e9
+        seconds[str(side.path)] = wall
+        if not side.computes_alone:
+            own = False
+        else:
+            thread = way.timed(side, LaunchPlan(1, 2, 1, processor_time=True), seed)
+            own = own and float(thread.max()) / 1e9 >= _WAITS_BELOW * wall
+    plan = launch_plan(max(seconds.values()))
+    return dataclasses.replace(plan, processor_time=plan.processor_time and own), seconds
+
+
+def _fields(plan: LaunchPlan) -> dict[str, Any]:
+    clock = "thread" if plan.processor_time else "wall"
+    return {"burst": plan.length, "warm": plan.warm, "clock": clock}
+
+
+class Paired:
+    """The source of a duet: launch n of baseline and candidate, and now and then one of the baseline twice.
+
+    Attributes:
+        copies: launches of the baseline and its copy so far, which are the noise floor.
+    """
+
+    EVERY = 2
+    """One launch of equals for so many of the two."""
+
+    def __init__(self, way: Way, baseline: Side, candidate: Side, plan: LaunchPlan, seed: int) -> None:
+        self.way, self.plan = way, plan
+        self.copies: list[Launch] = []
+        self._pair = {BASELINE: baseline, CANDIDATE: candidate}
+        self._equals = {BASELINE: baseline, COPY: baseline}
+        self._seed = seed
+
+    def __call__(self, number: int) -> Launch:
+        if number % self.EVERY == self.EVERY - 1:
+            self.copy()
+        return self.way.launch(self._pair, self.plan, self._seed + 2 * number)
+
+    def copy(self) -> None:
+        """One launch of equals."""
+        self.copies.append(self.way.launch(self._equals, self.plan, self._seed + 2 * len(self.copies) + 1))
