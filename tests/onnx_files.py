@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy
 import onnx
 from onnx import TensorProto, helper
 
@@ -52,6 +53,66 @@ def _of_ir(folder: Path, ir: int) -> Path:
     return write(folder, [helper.make_node("Relu", ["x"], ["y0"])], {"x": TensorProto.FLOAT}, ir=ir)
 
 
+def _names(folder: Path, nodes: list[tuple[str, list[str], str]]) -> Path:
+    made = [helper.make_node(op, inputs, [output]) for op, inputs, output in nodes]
+    return write(folder, made, {"x": TensorProto.FLOAT})
+
+
+def _function(folder: Path) -> Path:
+    """A function that was written in another opset than the file around it."""
+    inner = [helper.make_node("Mul", ["a", "a"], ["b"])]
+    square = helper.make_function("own", "Square", ["a"], ["b"], inner, [helper.make_opsetid("", 17)])
+    path = one(folder, "Square", domain="own")
+    model = onnx.load(path)
+    model.functions.append(square)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def _recurrent(folder: Path, op: str, gates: int, code: int) -> Path:
+    node = helper.make_node(op, ["x", "w", "r"], ["y0"], hidden_size=2)
+    kind = helper.tensor_dtype_to_np_dtype(code)
+    weights = [onnx.numpy_helper.from_array(numpy.ones((1, gates * 2, 2), kind), name) for name in "wr"]
+    path = write(folder, [node], {"x": code}, weights=weights)
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.shape.dim.add().dim_value = 2
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def _resized(folder: Path, code: int, mode: str) -> Path:
+    node = helper.make_node("Resize", ["x", "", "s"], ["y0"], mode=mode)
+    scales = onnx.numpy_helper.from_array(numpy.array([2, 2], "float32"), "s")
+    return write(folder, [node], {"x": code}, weights=[scales], opset=18)
+
+
+def _grid(folder: Path, mode: str, opset: int) -> Path:
+    node = helper.make_node("GridSample", ["x", "g"], ["y0"], mode=mode)
+    path = write(folder, [node], {"x": TensorProto.FLOAT, "g": TensorProto.FLOAT}, opset=opset, ir=9)
+    model = onnx.load(path)
+    for info in model.graph.input:
+        for size in (2, 2):
+            info.type.tensor_type.shape.dim.add().dim_value = size
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def _by_bits(folder: Path, bits: int) -> Path:
+    stored = numpy.ones((2, 1, 16 * bits // 8), "uint8")
+    weights = [
+        onnx.numpy_helper.from_array(stored, "w"),
+        onnx.numpy_helper.from_array(numpy.ones(2, "float32"), "s"),
+    ]
+    node = helper.make_node(
+        "MatMulNBits", ["x", "w", "s"], ["y0"], domain="com.microsoft", K=16, N=2, bits=bits, block_size=16
+    )
+    path = write(folder, [node], {"x": TensorProto.FLOAT}, weights=weights, more=[("com.microsoft", 1)])
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 16
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
 _HALF, _DOUBLE = TensorProto.FLOAT16, TensorProto.DOUBLE
 FILES = {
     "plain": lambda folder: one(folder, "Relu"),
@@ -73,6 +134,27 @@ FILES = {
     "cos-double": lambda folder: one(folder, "Cos", _DOUBLE),
     "tan-int": lambda folder: one(folder, "Tan", TensorProto.INT32),
     "transposed-double": _transposed,
+    "unordered": lambda folder: _names(folder, [("Relu", ["a"], "y0"), ("Exp", ["x"], "a")]),
+    "given-twice": lambda folder: _names(folder, [("Relu", ["x"], "y0"), ("Exp", ["x"], "y0")]),
+    "given-nowhere": lambda folder: _names(folder, [("Add", ["x", "nowhere"], "y0")]),
+    "no-output": lambda folder: _names(folder, [("Relu", ["x"], "other")]),
+    "function-of-another-opset": _function,
+    "lstm": lambda folder: _recurrent(folder, "LSTM", 4, TensorProto.FLOAT),
+    "lstm-double": lambda folder: _recurrent(folder, "LSTM", 4, _DOUBLE),
+    "gru-double": lambda folder: _recurrent(folder, "GRU", 3, _DOUBLE),
+    "mod-float": lambda folder: one(folder, "Mod", count=2),
+    "mod-float-fmod": lambda folder: one(folder, "Mod", count=2, fmod=1),
+    "mod-half": lambda folder: one(folder, "Mod", _HALF, count=2),
+    "resize-cubic": lambda folder: _resized(folder, TensorProto.FLOAT, "cubic"),
+    "resize-cubic-int": lambda folder: _resized(folder, TensorProto.INT32, "cubic"),
+    "resize-linear-int": lambda folder: _resized(folder, TensorProto.INT32, "linear"),
+    "grid-bilinear-20": lambda folder: _grid(folder, "bilinear", 20),
+    "grid-linear-20": lambda folder: _grid(folder, "linear", 20),
+    "grid-bilinear-16": lambda folder: _grid(folder, "bilinear", 16),
+    "four-bits": lambda folder: _by_bits(folder, 4),
+    "eight-bits": lambda folder: _by_bits(folder, 8),
+    "fast-gelu-double": lambda folder: one(folder, "FastGelu", _DOUBLE, domain="com.microsoft"),
+    "quick-gelu-double": lambda folder: one(folder, "QuickGelu", _DOUBLE, domain="com.microsoft"),
     "wrong": _wrong,
     "mixed": _mixed,
 }

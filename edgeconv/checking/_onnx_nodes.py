@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeconv.checking._onnx_names import into_order, unsound_names
 from edgeconv.checking._onnx_tables import ONNX_DOMAIN, Parameter, Schema, releases
 from edgeconv.formats._flatbuffer import Buffer, FlatbufferError, map_file
 from edgeconv.formats._onnx_graph import DEFAULT_DOMAINS, ELEMENT_TYPES, Graph
@@ -82,8 +83,11 @@ def read_onnx(path: Path) -> CheckedModel:
         InvalidModelError: it is damaged.
     """
     model = load_model(path)
+    unsound = list(unsound_names(model.graph))
+    if not unsound and not into_order(model.graph):
+        unsound.append(("graph", model.graph.name, "its nodes read each other in a circle"))
     return CheckedModel(
-        model.ir_version, _opsets(model), None, nodes_of(model), tuple(_contradictions(model))
+        model.ir_version, _opsets(model), None, nodes_of(model), (*unsound, *_contradictions(model))
     )
 
 
@@ -110,7 +114,7 @@ def nodes_of(model: Any) -> tuple[TypedNode, ...]:
         from onnx import inliner
 
         try:
-            model = inliner.inline_local_functions(model)
+            model = inliner.inline_local_functions(_of_one_opset(model))
         except Exception as error:
             from edgeconv.errors import InvalidModelError
 
@@ -119,6 +123,20 @@ def nodes_of(model: Any) -> tuple[TypedNode, ...]:
                 "the functions of the model cannot be resolved", why=str(error)
             ) from error
     return tuple(_Walk(_inferred(model), _opsets(model)).nodes())
+
+
+def _of_one_opset(model: Any) -> Any:
+    """Functions under the file's opsets: ONNX Runtime inlines them so, ONNX leaves the others as they are."""
+    stated = {entry.domain: entry.version for entry in model.opset_import}
+    imports = [entry for function in model.functions for entry in function.opset_import]
+    if all(stated.get(entry.domain, entry.version) == entry.version for entry in imports):
+        return model
+    copy = type(model)()
+    copy.CopyFrom(model)
+    for function in copy.functions:
+        for entry in function.opset_import:
+            entry.version = stated.get(entry.domain, entry.version)
+    return copy
 
 
 def _opsets(model: Any) -> dict[str, int]:

@@ -16,6 +16,12 @@ from edgeconv.checking._onnx_tables import ONNX_DOMAIN, Release, Schema, functio
 
 _DEEPEST = 8
 _HALF, _FLOAT = "tensor(float16)", "tensor(float)"
+_FLOATS = (_FLOAT, _HALF, "tensor(double)")
+_EIGHT_BITS = (1, 23)
+"""The first release whose MatMulNBits has other weights than of four bits."""
+_OWN_BODIES = {("com.microsoft", "FastGelu"): (1, 16), ("com.microsoft", "QuickGelu"): (1, 31)}
+"""Ops of ONNX Runtime's own that it says in others where there is no kernel, and the first release whose
+body runs in all types of the definition."""
 # Their value goes among the weights when the file is loaded.
 _NO_KERNEL_NEEDED = frozenset({(ONNX_DOMAIN, "Constant")})
 
@@ -88,6 +94,8 @@ def _refusal(node: _Signature, release: Release, depth: int) -> Refusal | None:
         if found is None:
             return None
         return Refusal(found[1].code, f"it takes it apart, and of its {found[0].op}: {found[1].why}")
+    if node.since is None and _number(release) >= _OWN_BODIES.get((node.domain, node.op), (999,)):
+        return None
     # Casts are put around nodes of ONNX files; ORT files have those that they need.
     half = node.since is None and _HALF in (*node.inputs, *node.outputs)
     if half and _has_kernel(_widened(node), schema, release):
@@ -136,16 +144,32 @@ def _against_kernels_limits(node: _Signature, schema: Schema, release: Release) 
     given = dict(node.attributes)
     if node.op in ("LSTM", "GRU", "RNN") and given.get("layout") == 1:
         return Refusal("attribute", "its kernel has no layout 1, the batch first")
-    if node.op == "GridSample" and schema.since < 20 and given.get("mode") in ("linear", "cubic"):
+    wrong_modes = ("linear", "cubic") if schema.since < 20 else ("bilinear", "bicubic")
+    if node.op == "GridSample" and node.domain == ONNX_DOMAIN and given.get("mode") in wrong_modes:
         return Refusal("attribute", f"its kernel of opset {schema.since} has no mode {given['mode']}")
     if node.op in ("Cast", "CastLike") and given.get("saturate") == 0:
         # Bodies of CastLike hand the attribute on, whatever the type.
         to = next((text for text in node.outputs if text), "")
         if to and "float8" not in to:
             return Refusal("attribute", f"its kernel has no saturate=0 for {plain(to)}")
+    data = node.inputs[0] if node.inputs else None
+    if node.op in ("LSTM", "GRU") and data == "tensor(double)":
+        # The table of kernels names float64, and running one says that it is not there yet.
+        return Refusal("types", "its kernel for double cannot run")
+    if node.op == "Mod" and data in _FLOATS and given.get("fmod", 0) != 1:
+        return Refusal("attribute", f"its kernel for {plain(data or '')} wants fmod=1")
+    if node.op == "Resize" and given.get("mode") == "cubic" and data not in (None, *_FLOATS):
+        return Refusal("types", f"its kernel computes mode cubic in float only, not in {plain(data or '')}")
+    bits = given.get("bits", 4)
+    if node.op == "MatMulNBits" and bits != 4 and _number(release) < _EIGHT_BITS:
+        return Refusal("attribute", f"its kernel has no bits={bits}")
     if node.op == "MatMul" and node.transposed and not _knows_double(release):
         return Refusal("fusion", "it fuses the transposition in front of it into an op that has no float64")
     return None
+
+
+def _number(release: Release) -> tuple[int, ...]:
+    return tuple(int(part) for part in release.version.split(".")[:2])
 
 
 def _knows_double(release: Release) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from onnx import TensorProto, helper
-from onnx_files import one, write
+from onnx_files import FILES, one, write
 
 from edgeconv.checking._onnx_tables import release_of, releases
 from edgeconv.checking.base import checker_for
@@ -215,3 +215,54 @@ def test_every_release_has_more_than_the_one_before_at_its_limits():
         assert older.limits.opsets["ai.onnx"] <= newer.limits.opsets["ai.onnx"]
         assert set(older.limits.ort_loaded) <= set(newer.limits.ort_loaded)
     assert len({release.version for release in found}) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("file", "why"),
+    [
+        ("given-twice", "'y0' is given twice"),
+        ("given-nowhere", "it reads 'nowhere', which nothing gives"),
+        ("no-output", "nothing gives its output 'y0'"),
+    ],
+)
+def test_a_name_that_is_given_twice_or_nowhere_is_refused_by_all(tmp_path, file, why):
+    found = problems(FILES[file](tmp_path), "1.31.1")
+    assert [problem.code for problem in found if why in problem.what] == ["definition"]
+
+
+def test_nodes_in_any_order_run_and_are_known_by_their_types(tmp_path):
+    assert problems(FILES["unordered"](tmp_path), "1.16.3") == []
+    nodes = [helper.make_node("Erf", ["a"], ["y0"]), helper.make_node("Abs", ["x"], ["a"])]
+    (problem,) = problems(write(tmp_path, nodes, {"x": TensorProto.DOUBLE}), "1.16.3")
+    assert "Erf of opset 13 with double" in problem.what
+
+
+def test_nodes_in_a_circle_are_refused_not_a_defect(tmp_path):
+    nodes = [helper.make_node("Add", ["x", "y0"], ["a"]), helper.make_node("Abs", ["a"], ["y0"])]
+    assert problems(write(tmp_path, nodes, {"x": TensorProto.FLOAT}), "1.31.1")
+
+
+def test_a_function_of_another_opset_is_judged_by_what_is_in_it(tmp_path):
+    assert problems(FILES["function-of-another-opset"](tmp_path), "1.16.3") == []
+
+
+@pytest.mark.parametrize(
+    ("file", "refused", "taken"),
+    [
+        ("lstm-double", ["1.16.3", "1.31.1"], []),
+        ("gru-double", ["1.16.3", "1.31.1"], []),
+        ("mod-float", ["1.16.3", "1.31.1"], []),
+        ("mod-float-fmod", [], ["1.16.3", "1.31.1"]),
+        ("resize-cubic-int", ["1.16.3", "1.31.1"], []),
+        ("grid-bilinear-20", ["1.31.1"], []),
+        ("grid-bilinear-16", [], ["1.16.3", "1.31.1"]),
+        ("eight-bits", ["1.16.3", "1.22.1"], ["1.23.2", "1.31.1"]),
+        ("fast-gelu-double", ["1.20.1"], ["1.21.1", "1.31.1"]),
+        ("quick-gelu-double", ["1.30.0"], ["1.31.1"]),
+    ],
+)
+def test_what_kernels_refuse_although_the_tables_have_their_types(tmp_path, file, refused, taken):
+    """Each was met by loading and running such a file in sixteen releases."""
+    path = FILES[file](tmp_path)
+    assert all(problems(path, version) for version in refused)
+    assert not any(problems(path, version) for version in taken)
