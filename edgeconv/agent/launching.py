@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import gc
+import mmap
 import os
 import random
 import resource
@@ -35,6 +37,7 @@ MOST_MODELS = 16
 _CLOCKS: dict[str, Callable[[], int]] = {"wall": time.perf_counter_ns, "thread": time.thread_time_ns}
 _MOST_PADDING = 1 << 17
 _MOST_PROFILED = 1000
+_MOST_REPEATED = 100_000
 _DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
@@ -47,6 +50,7 @@ class Asked:
 
     def __init__(self, backend: Backend, fmt: str, path: str, options: dict[str, Any]) -> None:
         self.backend, self.fmt, self.path, self.options = backend, fmt, path, options
+        self.repeat = 1
         self.variants: list[dict[str, Any]] = []
 
 
@@ -91,9 +95,11 @@ class Worker:
 def launch(session: Session, header: wire.Header, body: bytearray) -> Answer:
     """Open models in a fresh process, measure them in alternating bursts, and end it.
 
-    ``models``: a list of objects with the fields of ``open``. ``inputs``: as in ``measure``. ``burst``:
+    ``models``: a list of objects with the fields of ``open``, and ``repeat``: how many inferences make one
+    sample (1), by which work of a known share is injected. ``inputs``: as in ``measure``. ``burst``:
     inferences in a row; ``rounds``: bursts of each; ``warm``: inferences of each before; ``clock``: ``wall``
-    or ``thread`` (processor time of the measuring thread); ``seed``: of the order of opening, the padding and
+    or ``thread`` (processor time of the measuring thread); ``fresh``: the runtime is imported by the child, at
+    addresses of its own, and not here; ``seed``: of the order of opening, the padding and
     the order of bursts, of which every second round is the mirror of the one before. Gives the array ``ns``
     of shape (models, rounds, burst), and of each model ``load_ns``, ``load_thread_ns``, ``first_ns``,
     ``versions``; ``order`` (of opening), ``memory`` of the process, ``start_bytes`` (resident before the
@@ -164,8 +170,10 @@ def _forked(session: Session, header: wire.Header, body: bytearray, *, resident:
         raise AgentError("usage", "'clock' is wall or thread, not %.40r" % (header.get("clock"),))
     seed = fields.whole(header, "seed", 0)
     runs = fields.whole(header, "profile", 0, 0, _MOST_PROFILED)
-    for each in asked:
-        each.backend.load_library()
+    fresh = bool(header.get("fresh"))
+    if not fresh:
+        for each in asked:
+            each.backend.load_library()
     if not session.is_forking:
         session.is_forking = True
         gc.collect()
@@ -178,7 +186,7 @@ def _forked(session: Session, header: wire.Header, body: bytearray, *, resident:
         ours.close()
         for other in session.workers.values():
             other.pipe.close()
-        _child(theirs, _Duet(asked, burst_length, warm, clock, seed), rounds, runs, resident)
+        _child(theirs, _Duet(asked, burst_length, warm, clock, seed, fresh), rounds, runs, resident)
     theirs.close()
     return Worker(pid, ours)
 
@@ -203,6 +211,7 @@ def _models(session: Session, header: wire.Header, body: bytearray) -> list[Aske
         if not isinstance(model, dict) or not isinstance(variants, list) or not variants:
             raise AgentError("usage", "every model is an object, and has at least one variant of 'inputs'")
         one = _asked(session, model)
+        one.repeat = fields.whole(model, "repeat", 1, 1, _MOST_REPEATED)
         for variant in variants:
             if not isinstance(variant, dict):
                 raise AgentError("usage", "a variant of 'inputs' must be an object")
@@ -236,7 +245,7 @@ def _child(pipe: socket.socket, duet: _Duet, rounds: int, runs: int, resident: b
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
         with pipe.makefile("wb") as stream:
             try:
-                _serve(pipe, stream, duet, rounds, runs, resident)
+                duet.deeper(lambda: _serve(pipe, stream, duet, rounds, runs, resident))
                 code = 0
             except AgentError as error:
                 _fail(stream, error.kind, error.what, error.hint)
@@ -292,7 +301,13 @@ class _Duet:
     """The models of a launch, within its process."""
 
     def __init__(
-        self, asked: list[Asked], length: int, warm: int, clock: Callable[[], int], seed: int
+        self,
+        asked: list[Asked],
+        length: int,
+        warm: int,
+        clock: Callable[[], int],
+        seed: int,
+        fresh: bool = False,
     ) -> None:
         self.asked, self.length = asked, length
         self.said: dict[str, Any] = {}
@@ -304,9 +319,15 @@ class _Duet:
         self._rounds = 0
         self._order: list[int] = []
         self._padding: list[bytearray] = []
+        self._fresh = fresh
+        self._pages: list[mmap.mmap] = []
 
     def open(self) -> None:
         """Load the models, each behind padding, and run each once."""
+        if self._fresh:
+            for one in self.asked:
+                self._pages.append(mmap.mmap(-1, mmap.PAGESIZE * self._random.randrange(1, 1 << 12)))
+                one.backend.load_library()
         count = len(self.asked)
         order = list(range(count))
         self._random.shuffle(order)
@@ -342,6 +363,12 @@ class _Duet:
             "peak_reset": reset,
             "versions": [one.backend.version() for one in self.asked],
         }
+
+    def deeper(self, call: Callable[[], None]) -> None:
+        """Call something at a depth of the stack that is drawn: where it lies within its page shifts times, too."""
+        for _ in range(self._random.randrange(48)):
+            call = functools.partial(_through_c, call)
+        call()
 
     def warm_up(self) -> None:
         """Run each model so often as was asked."""
@@ -380,7 +407,25 @@ class _Duet:
 
     def _call(self, index: int) -> Callable[[], Any]:
         variants = self._inputs[index]
-        return self._models[index].prepare(variants[(self._rounds // 2) % len(variants)])
+        call = self._models[index].prepare(variants[(self._rounds // 2) % len(variants)])
+        repeat = self.asked[index].repeat
+        return call if repeat == 1 else _repeated(call, repeat)
+
+
+def _repeated(call: Callable[[], Any], times: int) -> Callable[[], Any]:
+    """So many inferences as one."""
+    each = range(times)
+
+    def sample() -> None:
+        for _ in each:
+            call()
+
+    return sample
+
+
+def _through_c(call: Callable[[], None]) -> None:
+    """A call by way of the interpreter's C code, which takes some of the stack."""
+    list(map(lambda _: call(), (None,)))
 
 
 def _time_thread(call: Callable[[], Any], into: array[int]) -> None:

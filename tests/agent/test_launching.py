@@ -72,6 +72,15 @@ def test_a_worker_runs_a_burst_each_time_it_is_asked(talk: Talk) -> None:
     assert "no worker" in talk.error({"verb": "burst", "worker": worker})["what"]
 
 
+def test_a_sample_is_as_many_inferences_as_are_asked_for(talk: Talk) -> None:
+    models = [{**spinning(200_000), "repeat": times} for times in (1, 10)]
+    ns = ask(talk, "launch", models, burst=2, rounds=2)["arrays"]["ns"]
+    assert ns[1].min() >= 2_000_000 > ns[0].min() >= 200_000
+    for wrong in (0, -1, 1.5, "2", 10**9):
+        header = {"verb": "launch", "models": [{**NULL_MODEL, "repeat": wrong}], "inputs": [[{"x": 0}]]}
+        assert "repeat" in talk.error(header, [("x", X)])["what"]
+
+
 def test_the_threads_clock_does_not_see_waiting(talk: Talk) -> None:
     waiting = {**NULL_MODEL, "options": {"sleep_seconds": 0.02}}
     wall = ask(talk, "launch", [waiting], burst=2, clock="wall")["arrays"]["ns"]
