@@ -98,8 +98,8 @@ def launch(session: Session, header: wire.Header, body: bytearray) -> Answer:
     ``models``: a list of objects with the fields of ``open``, and ``repeat``: how many inferences make one
     sample (1), by which work of a known share is injected. ``inputs``: as in ``measure``. ``burst``:
     inferences in a row; ``rounds``: bursts of each; ``warm``: inferences of each before; ``clock``: ``wall``
-    or ``thread`` (processor time of the measuring thread); ``fresh``: the runtime is imported by the child, at
-    addresses of its own, and not here; ``seed``: of the order of opening, the padding and
+    or ``thread`` (processor time of the measuring thread); ``fresh``: the child imports the runtime, at
+    addresses of its own; ``seed``: of the order of opening, the padding and
     the order of bursts, of which every second round is the mirror of the one before. Gives the array ``ns``
     of shape (models, rounds, burst), and of each model ``load_ns``, ``load_thread_ns``, ``first_ns``,
     ``versions``; ``order`` (of opening), ``memory`` of the process, ``start_bytes`` (resident before the
@@ -365,7 +365,7 @@ class _Duet:
         }
 
     def deeper(self, call: Callable[[], None]) -> None:
-        """Call something at a depth of the stack that is drawn: where it lies within its page shifts times, too."""
+        """Call something at a depth of the stack that is drawn: where that lies shifts times, too."""
         for _ in range(self._random.randrange(48)):
             call = functools.partial(_through_c, call)
         call()
@@ -425,7 +425,7 @@ def _repeated(call: Callable[[], Any], times: int) -> Callable[[], Any]:
 
 def _through_c(call: Callable[[], None]) -> None:
     """A call by way of the interpreter's C code, which takes some of the stack."""
-    list(map(lambda _: call(), (None,)))
+    functools.reduce(lambda _, last: call(), (None, None))
 
 
 def _time_thread(call: Callable[[], Any], into: array[int]) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from edgeconv.devices.base import Device, RuntimeChoice
 from edgeconv.devices.client import SILENCE_SECONDS, AgentClient
 from edgeconv.devices.session import DeviceSession, Wish
+from edgeconv.errors import EdgeconvError
 from edgeconv.formats.base import Contract, TensorSpec
 from edgeconv.formats.registry import format_named
 from edgeconv.latency.channels import Launch
@@ -53,6 +54,7 @@ class Side:
         options: what else the back end is given.
         variants: sets of inputs that it takes in turn, by the file's own names.
         placement: where its ops ran, as far as the runtime tells.
+        repeat: inferences that make one sample, by which ``edgeconv drill`` injects work of a known share.
     """
 
     path: Path
@@ -64,6 +66,7 @@ class Side:
     options: Mapping[str, Any] = field(default_factory=dict)
     variants: tuple[Arrays, ...] = ()
     placement: Mapping[str, Any] | None = None
+    repeat: int = 1
 
     @property
     def bytes(self) -> int:
@@ -186,7 +189,7 @@ class _Agent:
                 self._sent[key] = self.client.model_fields(
                     side.runtime.name, side.format, side.path, files, options
                 )
-            models.append(self._sent[key])
+            models.append({**self._sent[key], "repeat": side.repeat})
             for variant in side.variants:
                 for name, value in variant:
                     if id(value) not in places:
@@ -227,8 +230,8 @@ class _Ways:
             agent.close()
         self._agents.clear()
 
-    def _agent(self, side: Side, number: int = 0) -> _Agent:
-        key = (*side.place, number)
+    def _agent(self, side: Side) -> _Agent:
+        key = side.place
         if key not in self._agents:
             self._agents[key] = _Agent(side)
         return self._agents[key]
@@ -274,22 +277,44 @@ class Together(_Ways):
 
 
 class Lockstep(_Ways):
-    """A process for each model of a launch, their bursts in turns."""
+    """A process for each model of a launch, their bursts in turns.
+
+    The runtimes are imported by each launch. A fork of an agent that has imported one inherits where its
+    libraries lie, and that alone was seen to shift all launches of one agent by half a percent against those
+    of another: where both models are in one process it shifts both, here it would be taken for a difference.
+    """
 
     name = "lockstep"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._forking: dict[Any, _Agent] = {}
+
+    def close(self) -> None:
+        """See :class:`Way`."""
+        for agent in self._forking.values():
+            agent.close()
+        self._forking.clear()
+        super().close()
+
     def launch(self, sides: Mapping[str, Side], plan: LaunchPlan, seed: int) -> Launch:
         """See :class:`Way`."""
+        from concurrent.futures import ThreadPoolExecutor
+
         drawn = random.Random(seed)
         order = list(sides)
-        drawn.shuffle(order)
-        agents = {name: self._agent(side, number) for number, (name, side) in enumerate(sides.items())}
-        workers: dict[str, int] = {}
+        agents = {name: self._forks(side, place) for place, (name, side) in enumerate(sides.items())}
         taken: dict[str, list[Any]] = {name: [] for name in sides}
+        workers: dict[str, int] = {}
+
+        def begun(name: str) -> None:
+            own = seed + 7919 * list(sides).index(name)
+            asked = {**_fields(plan), "seed": own, "fresh": True}
+            workers[name] = int(agents[name].ask("fork", [sides[name]], **asked)[0]["worker"])
+
         try:
-            for place, name in enumerate(order):
-                result, _ = agents[name].ask("fork", [sides[name]], **_fields(plan), seed=seed + 7919 * place)
-                workers[name] = int(result["worker"])
+            with ThreadPoolExecutor(len(sides)) as pool:
+                list(pool.map(begun, sides))
             for block in range(plan.bursts):
                 if block % 2 == 0:
                     drawn.shuffle(order)
@@ -300,9 +325,16 @@ class Lockstep(_Ways):
                     taken[name].append(arrays["ns"][0])
         finally:
             for name, worker in workers.items():
-                with contextlib.suppress(Exception):
+                with contextlib.suppress(EdgeconvError):
                     agents[name].plainly("join", {"worker": worker})
         return {name: np.stack(bursts) for name, bursts in taken.items()}
+
+    def _forks(self, side: Side, place: int) -> _Agent:
+        """An agent that imports no runtime itself, one for each place in a launch."""
+        key = (*side.place, place)
+        if key not in self._forking:
+            self._forking[key] = _Agent(side)
+        return self._forking[key]
 
 
 def way_for(baseline: Side, candidate: Side) -> Together | Lockstep:
