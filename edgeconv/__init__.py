@@ -23,10 +23,22 @@ if TYPE_CHECKING:
     from edgeconv.checking.target import TargetVerdict
     from edgeconv.execution.manifest import Manifest
     from edgeconv.formats.base import Description
+    from edgeconv.latency.records import Measurement
     from edgeconv.recipe.compare import Comparison
     from edgeconv.runtimes.base import Session
 
-__all__ = ["check", "compare", "convert", "extract", "freeze", "inspect", "load", "split", "thaw"]
+__all__ = [
+    "benchmark",
+    "check",
+    "compare",
+    "convert",
+    "extract",
+    "freeze",
+    "inspect",
+    "load",
+    "split",
+    "thaw",
+]
 
 __version__ = _version("edgeconv")
 
@@ -240,6 +252,66 @@ def check(model: AnyPath, target: str, *, runtime: str | None = None) -> TargetV
     from edgeconv.checking.target import check as run
 
     return run(Path(model), target, runtime=runtime)
+
+
+def benchmark(
+    *artifacts: AnyPath,
+    device: str | Sequence[str] = (),
+    runtime: str | None = None,
+    threads: int | Sequence[int] = 1,
+    accelerator: str | None = None,
+    launches: int = 10,
+    seconds: float = 5.0,
+    data: AnyPath | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> tuple[Measurement, ...]:
+    """Measure artifacts in fresh processes that take turns: latency, load time, memory, with all samples.
+
+    Args:
+        artifacts: files or folders.
+        device: name or names; this machine where there are none.
+        runtime, accelerator: see :func:`load`.
+        threads: a number, or several that are measured each.
+        launches: fresh processes of each.
+        seconds: of timed inferences of each, all launches together.
+        data: samples in place of seeded inputs.
+        shapes: input name to its full shape.
+        seed: of the inputs and the order.
+        options: what opening needs (``signature``, ``inputs``, ``outputs``).
+
+    Returns:
+        One measurement an artifact, device and number of threads, in that order;
+        ``edgeconv.latency.summary.summarise`` makes numbers of it.
+
+    Raises:
+        edgeconv.errors.EdgeconvError: the call is wrong, or one of them cannot be measured.
+
+    >>> measured, = edgeconv.benchmark(digits / "out" / "digits.fp32.tflite", launches=2, seconds=0.2)
+    >>> len(measured.launches), measured.launches[0].samples.min() > 0
+    (2, np.True_)
+    """
+    from edgeconv.latency.bench import Effort
+    from edgeconv.recipe.benching import BenchRequest, bench
+
+    found = bench(
+        BenchRequest(
+            artifacts=tuple(Path(artifact) for artifact in artifacts),
+            devices=(device,) if isinstance(device, str) else tuple(device),
+            runtime=runtime,
+            threads=(threads,) if isinstance(threads, int) else tuple(threads),
+            accelerator=accelerator,
+            effort=Effort(launches=launches, seconds=seconds, seed=seed),
+            data=_path(data),
+            shapes={name: tuple(shape) for name, shape in (shapes or {}).items()},
+            seed=seed,
+            options=options,
+        )
+    )
+    if found.run.broken:
+        raise found.run.broken[0].error
+    return found.run.measurements
 
 
 def load(

@@ -21,6 +21,7 @@ _COMMANDS = {
     "layers": "List layers; freeze and unfreeze them.",
     "precompute": "Run a part of a model over a file of items, into .npy.",
     "compare": "Prove that two artifacts compute the same, output by output.",
+    "bench": "Measure artifacts on devices: latency with its interval, memory, load time, size.",
     "check": "Will an artifact run on a target: runtimes, ops, libc, memory.",
     "regress": "Is an artifact slower than another: a verdict with known error rates.",
     "targets": "Kinds of devices: list, show, add.",

@@ -24,6 +24,8 @@ VERSION = 1
 """Of the JSON; a file of a later one is refused."""
 KIND = "edgeconv-measurements"
 MOST_BYTES = 1 << 30
+LEAST_TRUSTED = 6
+"""Launches, of which a distribution-free interval at 95 % can be made."""
 
 Nanoseconds = npt.NDArray[np.int64]
 _T = TypeVar("_T")
@@ -172,8 +174,13 @@ class Measurement:
 
     @property
     def trusted(self) -> tuple[LaunchRecord, ...]:
-        """The launches that count: those that nothing spoiled, or all where that leaves none."""
-        return tuple(launch for launch in self.launches if not launch.spoiled) or self.launches
+        """The launches that count: those that nothing spoiled, or all where that leaves too few.
+
+        Below :data:`LEAST_TRUSTED` no interval could be made of them, and where most were spoiled the few
+        others are no sample of anything.
+        """
+        kept = tuple(launch for launch in self.launches if not launch.spoiled)
+        return kept if len(kept) >= min(LEAST_TRUSTED, len(self.launches)) else self.launches
 
     @property
     def label(self) -> str:

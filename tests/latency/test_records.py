@@ -76,10 +76,11 @@ def test_any_samples_come_back_exactly(samples: list[int], first: int) -> None:
     assert records.from_json(records.to_json(written)) == written
 
 
-def test_launches_that_were_spoiled_do_not_count_unless_there_are_no_others() -> None:
+def test_launches_that_were_spoiled_do_not_count_unless_too_few_are_left() -> None:
     good, hot = launch(), launch(number=1, spoiled=(Spoiled("heat", "82 °C"),))
-    assert measurement(good, hot).trusted == (good,)
-    assert measurement(hot).trusted == (hot,)
+    assert measurement(*[good] * 6, hot).trusted == (good,) * 6
+    assert measurement(*[good] * 5, hot).trusted == (*[good] * 5, hot)
+    assert measurement(good).trusted == (good,)
 
 
 @pytest.mark.parametrize(
