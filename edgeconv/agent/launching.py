@@ -388,7 +388,7 @@ class _Duet:
         taken: list[list[int]] = [[] for _ in self._models]
         for index in self._order:
             with explained(self._models[index]):
-                call = self._call(index)
+                call = self._sample(index)
                 if self._clock is time.perf_counter_ns:
                     time_calls(call, self._buffer)
                 else:
@@ -407,8 +407,10 @@ class _Duet:
 
     def _call(self, index: int) -> Callable[[], Any]:
         variants = self._inputs[index]
-        call = self._models[index].prepare(variants[(self._rounds // 2) % len(variants)])
-        repeat = self.asked[index].repeat
+        return self._models[index].prepare(variants[(self._rounds // 2) % len(variants)])
+
+    def _sample(self, index: int) -> Callable[[], Any]:
+        call, repeat = self._call(index), self.asked[index].repeat
         return call if repeat == 1 else _repeated(call, repeat)
 
 
