@@ -162,6 +162,7 @@ def compare(
     with way_for(baseline, candidate) as way:
         say(f"{name}: a first look")
         plan, _ = plan_for(way, (baseline, candidate), seed)
+        way.ready((baseline, candidate))
         say(f"{name}: launches")
         source = Paired(way, baseline, candidate, plan, seed + 1)
         decisions, launches = duet.run(source, BASELINE, [CANDIDATE], own)

@@ -34,6 +34,8 @@ _ON_PROCESSOR = (None, "cpu", "xnnpack")
 _WAITS_BELOW = 0.2
 """Of the wall's time that the thread computes: a model below it waits, and belongs on the wall clock."""
 _OF_EMULATION = 20.0
+_POOL = 3
+"""Agents of each runtime that launches in lockstep draw from."""
 
 Arrays = list[tuple[str, Any]]
 MakeInputs = Callable[[Contract | None, tuple[TensorSpec, ...]], Sequence[Mapping[str, Any]]]
@@ -149,6 +151,10 @@ class Way(Protocol):
         """Open all in processes made for it, measure in alternating bursts, and end them."""
         ...
 
+    def ready(self, sides: Sequence[Side]) -> None:
+        """Start what launches of these need, so that no launch has to wait for it."""
+        ...
+
     def alone(self, side: Side, seed: int) -> Opening:
         """Open one in a process made for it and infer once."""
         ...
@@ -236,6 +242,11 @@ class _Ways:
             self._agents[key] = _Agent(side)
         return self._agents[key]
 
+    def ready(self, sides: Sequence[Side]) -> None:
+        """See :class:`Way`."""
+        for side in sides:
+            self._agent(side)
+
     def alone(self, side: Side, seed: int) -> Opening:
         """See :class:`Way`."""
         result, _ = self._agent(side).ask("launch", [side], burst=1, rounds=1, warm=0, seed=seed)
@@ -282,18 +293,38 @@ class Lockstep(_Ways):
     The runtimes are imported by each launch. A fork of an agent that has imported one inherits where its
     libraries lie, and that alone was seen to shift all launches of one agent by half a percent against those
     of another: where both models are in one process it shifts both, here it would be taken for a difference.
+    What lies where in the agent's own interpreter does the same to a lesser degree, so that each launch draws
+    its agents among some.
     """
 
     name = "lockstep"
 
     def __init__(self) -> None:
         super().__init__()
-        self._forking: dict[Any, _Agent] = {}
+        self._forking: dict[Any, list[_Agent]] = {}
+
+    def ready(self, sides: Sequence[Side]) -> None:
+        """Start the agents, all at once."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        lacking = {side.place: side for side in sides if side.place not in self._forking}
+        for place in lacking:
+            self._forking[place] = []
+        with ThreadPoolExecutor(max(1, len(lacking) * _POOL)) as pool:
+            wanted = [(place, side) for place, side in lacking.items() for _ in range(_POOL)]
+            begun = [(place, pool.submit(_Agent, side)) for place, side in wanted]
+            for place, agent in begun:
+                with contextlib.suppress(EdgeconvError):
+                    self._forking[place].append(agent.result())
+        for place, agent in begun:
+            if not self._forking[place]:
+                agent.result()  # raises what kept all of them from starting
 
     def close(self) -> None:
         """See :class:`Way`."""
-        for agent in self._forking.values():
-            agent.close()
+        for agents in self._forking.values():
+            for agent in agents:
+                agent.close()
         self._forking.clear()
         super().close()
 
@@ -303,18 +334,27 @@ class Lockstep(_Ways):
 
         drawn = random.Random(seed)
         order = list(sides)
-        agents = {name: self._forks(side, place) for place, (name, side) in enumerate(sides.items())}
+        self.ready(list(sides.values()))
+        agents: dict[str, _Agent] = {}
+        for place in {side.place: None for side in sides.values()}:
+            names = [name for name, side in sides.items() if side.place == place]
+            pool = drawn.sample(self._forking[place], len(self._forking[place]))
+            agents |= {name: pool[number % len(pool)] for number, name in enumerate(names)}
         taken: dict[str, list[Any]] = {name: [] for name in sides}
         workers: dict[str, int] = {}
 
-        def begun(name: str) -> None:
-            own = seed + 7919 * list(sides).index(name)
-            asked = {**_fields(plan), "seed": own, "fresh": True}
-            workers[name] = int(agents[name].ask("fork", [sides[name]], **asked)[0]["worker"])
+        def begin(names: Sequence[str]) -> None:
+            for name in names:
+                own = seed + 7919 * list(sides).index(name)
+                asked = {**_fields(plan), "seed": own, "fresh": True}
+                workers[name] = int(agents[name].ask("fork", [sides[name]], **asked)[0]["worker"])
 
         try:
-            with ThreadPoolExecutor(len(sides)) as pool:
-                list(pool.map(begun, sides))
+            by_agent: dict[int, list[str]] = {}
+            for name in sides:
+                by_agent.setdefault(id(agents[name]), []).append(name)
+            with ThreadPoolExecutor(len(by_agent)) as threads:
+                list(threads.map(begin, by_agent.values()))
             for block in range(plan.bursts):
                 if block % 2 == 0:
                     drawn.shuffle(order)
@@ -328,13 +368,6 @@ class Lockstep(_Ways):
                 with contextlib.suppress(EdgeconvError):
                     agents[name].plainly("join", {"worker": worker})
         return {name: np.stack(bursts) for name, bursts in taken.items()}
-
-    def _forks(self, side: Side, place: int) -> _Agent:
-        """An agent that imports no runtime itself, one for each place in a launch."""
-        key = (*side.place, place)
-        if key not in self._forking:
-            self._forking[key] = _Agent(side)
-        return self._forking[key]
 
 
 def way_for(baseline: Side, candidate: Side) -> Together | Lockstep:
