@@ -26,6 +26,8 @@ _GRAVITY = ("refused", "unknown", "note")
 _OF_BOARDS = frozenset({"wheel", "python", "libc", "libstdcxx"})
 _SPACE = ("memory", "storage")
 _BYTES = {"fp32": 4, "fp16": 2, "dynamic": 1, "int8": 1, "int16x8": 1, "mixed": 2}
+_SOURCES = frozenset({"checkpoint", "keras", "saved_model", "frozen_graph"})
+"""Formats that people have their models in, and no device takes."""
 _MOST_MANIFEST = 64 << 20
 
 
@@ -292,13 +294,16 @@ def _with_conversion(
         return made
     taken = list(dict.fromkeys(form for one in runtimes for form in one.formats))
     format_name = made.format if made.format in taken else taken[0]
+    if made.format == format_name and all(_lacks_an_op(one, description) for one in runtimes):
+        advice = "no conversion changes that: replace the op in the model, or take another target"
+        return dataclasses.replace(made, problems=(*made.problems, Problem("ops-stay", advice)))
     precision = _precision_that_fits(made, place, runtimes, format_name)
     if any(problem.code in _SPACE and problem.severity == "refused" for problem in made.problems):
         smaller = _BYTES.get(precision, 4) / _BYTES.get(made.precision or "", 4)
         if smaller >= 1 or not _has_room(made, smaller):
             advice = Problem("too-big", "no precision makes it small enough: take a smaller model or input")
             return dataclasses.replace(made, problems=(*made.problems, advice))
-    source = _source_of(Path(made.artifact))
+    source = _source_of(Path(made.artifact), made.format)
     words = ["--target", place.name, "--to", f"{format_name}:{precision}"]
     line = f"edgeconv convert {shlex.quote(source) if source else 'SOURCE'} {shlex.join(words)}"
     flags = [shape_flags(one.limits, description) for one in runtimes if one.limits is not None]
@@ -306,6 +311,14 @@ def _with_conversion(
     if precision in ("int8", "int16x8"):
         line += " --calibration SAMPLES.npz"
     return dataclasses.replace(made, convert=line)
+
+
+def _lacks_an_op(runtime: Runtime, description: Description) -> bool:
+    """Whether it has a closed list of ops, and one of TFLite's own is not on it; others are rewritten."""
+    limits = runtime.limits
+    if limits is None or limits.outside != "refused" or description.format not in limits.ops:
+        return False
+    return any(":" not in op and op not in limits.ops[description.format] for op in description.ops)
 
 
 def _has_room(made: TargetVerdict, smaller: float) -> bool:
@@ -338,8 +351,8 @@ def _precision_that_fits(
     return "int8" if made.precision in ("int8", "int16x8") else "fp32"
 
 
-def _source_of(artifact: Path) -> str | None:
-    """The model that an artifact was made of, where the manifest beside it says so."""
+def _source_of(artifact: Path, format_name: str) -> str | None:
+    """The model that an artifact was made of, where the manifest beside it says so; a source is its own."""
     for beside in (artifact.parent / "manifest.json", Path(f"{artifact}.manifest.json")):
         try:
             if beside.stat().st_size > _MOST_MANIFEST:
@@ -350,4 +363,4 @@ def _source_of(artifact: Path) -> str | None:
                 return str(data["source"]["path"])
         except (OSError, ValueError, LookupError, TypeError):
             continue
-    return None
+    return str(artifact) if format_name in _SOURCES else None

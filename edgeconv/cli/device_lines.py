@@ -58,9 +58,9 @@ def list_lines(
     from rich.text import Text
 
     from edgeconv.cli.guard import show_error
-    from edgeconv.cli.tables import console_for_tables, table_with
+    from edgeconv.cli.tables import console_for_tables, print_wrapped, table_with
     from edgeconv.devices.probing import Probed
-    from edgeconv.devices.registry import target_of
+    from edgeconv.devices.registry import makeable_names, target_of
 
     asked = any(answer is not None for answer in answers)
     console = console_for_tables()
@@ -80,6 +80,10 @@ def list_lines(
         table.add_row(*(Text(plain(cell)) for cell in row))
     if not quiet:
         console.print(table)
+        here = {device.name for device in devices}
+        missing = [name for name in makeable_names() if "@" not in name and name not in here]
+        if missing:
+            print_wrapped(console, f"can be made (edgeconv devices create NAME): {', '.join(missing)}", "dim")
     for error in errors:
         show_error(error)
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
+from typing import Any
+
 import click
 
 from edgeconv.cli.options import common, example, print_json
@@ -47,10 +51,26 @@ def list_(as_json: bool, quiet: bool, verbose: int, debug: bool) -> int:
     if as_json:
         print_json({"environments": rows})
     else:
-        width = max(len(str(row["name"])) for row in rows)
-        for row in rows:
-            click.echo(f"{row['name']:<{width}}  {row['state']:<8}  {row['about']}")
+        _list_lines(rows)
     return 0
+
+
+def _list_lines(rows: list[dict[str, Any]]) -> None:
+    """One paragraph for each name, however many versions there are of it."""
+    for name in dict.fromkeys(str(row["name"]).partition("==")[0] for row in rows):
+        of_name = [row for row in rows if str(row["name"]).partition("==")[0] == name]
+        click.echo(f"{name}: {of_name[0]['about']}")
+        for state in ("here", "outdated", "not here"):
+            said = [str(row["name"]).partition("==")[2] for row in of_name if row["state"] == state]
+            if said:
+                versions = ", ".join(sorted(filter(None, said), key=_numbers))
+                text = f"{state}: {versions}" if versions else state
+                click.echo(textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="    "))
+    click.echo("make one: edgeconv environments create NAME, or NAME==VERSION")
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)]
 
 
 @command.command("create", epilog=example("edgeconv environments create object-detection"))

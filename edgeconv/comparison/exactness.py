@@ -34,6 +34,8 @@ class Exactness:
         text = f"{self.differing} of {self.elements} values differ"
         if self.most_steps is None or self.step is None:
             return text
+        if self.most_steps == 0:
+            return f"{text}, by less than half a step of {self.step:.3g}"
         steps = "1 step" if self.most_steps == 1 else f"{self.most_steps} steps"
         return f"{text}, by {steps} of {self.step:.3g} at most"
 

@@ -93,6 +93,10 @@ class DeviceKind(Protocol):
         """Those that are there without being written down (this machine, boards that were made)."""
         ...
 
+    def makeable(self) -> tuple[str, ...]:
+        """Names that ``edgeconv devices create`` takes."""
+        ...
+
     def from_settings(self, name: str, settings: Mapping[str, Any], path: Path) -> Device:
         """A device from what the user's file of devices says of it.
 

@@ -68,6 +68,14 @@ class EmulatedKind:
         """The boards that were made."""
         return tuple(EmulatedDevice(built.board) for built in installed())
 
+    def makeable(self) -> tuple[str, ...]:
+        """All boards, those with another suite than their own behind them."""
+        boards = known_boards()
+        suites = [
+            f"{each.name}@{suite}" for each in boards for suite in suites_of(each.userland.architecture)
+        ]
+        return (*(each.name for each in boards), *suites)
+
     def from_settings(self, name: str, settings: Mapping[str, Any], path: Path) -> Device:
         """Another name for a board: ``board`` is all that there is to set.
 

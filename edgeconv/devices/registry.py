@@ -7,7 +7,7 @@ from typing import cast
 
 from edgeconv.devices.base import Device, DeviceKind
 from edgeconv.devices.settings import nearest, settings_file, written_down
-from edgeconv.errors import EdgeconvError, UsageError
+from edgeconv.errors import EdgeconvError, UnavailableError, UsageError
 from edgeconv.registry import discover
 
 
@@ -22,6 +22,7 @@ def find_device(name: str) -> Device:
     """The device of that name.
 
     Raises:
+        UnavailableError: a board of that name can be made, and is not.
         UsageError: there is none (names the nearest), or its settings are wrong.
     """
     settings = written_down()
@@ -30,10 +31,18 @@ def find_device(name: str) -> Device:
     by_themselves = {device.name: device for kind in kinds().values() for device in kind.devices()}
     if name in by_themselves:
         return by_themselves[name]
-    near = nearest(name, [*by_themselves, *settings])
-    raise UsageError(
-        f"there is no device '{name}'", hint=f"{near}; add one: edgeconv devices add {name} ssh USER@HOST"
-    )
+    makeable = makeable_names()
+    if name in makeable:
+        raise UnavailableError(f"'{name}' is not made yet", hint=f"make it: edgeconv devices create {name}")
+    # Another release of a board's system is not worth a place in the list of what may have been meant.
+    near = nearest(name, dict.fromkeys([*by_themselves, *settings, *(n for n in makeable if "@" not in n)]))
+    add = f"edgeconv devices add {name} ssh USER@HOST"
+    raise UsageError(f"there is no device '{name}'", hint=f"{near}; or write a board down: {add}")
+
+
+def makeable_names() -> tuple[str, ...]:
+    """Names that ``edgeconv devices create`` takes, whether they are made or not."""
+    return tuple(name for kind in kinds().values() for name in kind.makeable())
 
 
 def all_devices() -> tuple[list[Device], list[EdgeconvError]]:

@@ -154,6 +154,10 @@ class SshKind:
         """None are there by themselves."""
         return ()
 
+    def makeable(self) -> tuple[str, ...]:
+        """None: boards are written down."""
+        return ()
+
     def from_settings(self, name: str, settings: Mapping[str, Any], path: Path) -> Device:
         """See :class:`edgeconv.devices._ssh_settings.SshSettings`."""
         from edgeconv.devices._ssh_settings import SshSettings

@@ -90,10 +90,15 @@ def find_spec(text: str) -> Spec:
 
     Raises:
         UsageError: there is none of that name (says the nearest), a version where there is one only, or a
-            text that is no version.
+            text that is no version, or a version that no Python is known for.
     """
     name, equals, version = text.partition("==")
     if name not in known_names():
+        loose = re.fullmatch(r"([A-Za-z0-9-]+?)\s*(?:[=@:]|-(?=\d))\s*(\d[\w.]*)", text)
+        if loose is not None and loose[1] in known_names():
+            raise UsageError(
+                f"there is no environment '{text}'", hint=f"did you mean '{loose[1]}=={loose[2]}'?"
+            )
         near = difflib.get_close_matches(name, known_names(), n=1)
         raise UsageError(
             f"there is no environment '{name}'",
@@ -162,6 +167,11 @@ def _conditional(text: str, version: str | None) -> tuple[str, bool]:
 
 def _spec(name: str, version: str | None) -> Spec:
     directives = _directives(name, version)
+    if "python" not in directives:
+        raise UsageError(
+            f"there are no pins for {name} {version}",
+            hint=f"there are for: {', '.join(f'{name}=={each}' for each in _tried(name))}",
+        )
     return Spec(
         name=name,
         version=version,

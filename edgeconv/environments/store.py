@@ -136,11 +136,13 @@ def required(spec: Spec, root: Path | None = None) -> Environment:
 def check(environment: Environment) -> list[str]:
     """What is wrong with an environment: versions that are not those pinned, modules that do not import."""
     program = (
-        "import importlib, importlib.metadata, json, sys\n"
+        "import importlib, json, sys\n"
+        "try: import importlib.metadata as metadata\n"
+        "except ImportError: import importlib_metadata as metadata  # before Python 3.8, pinned there\n"
         "asked = json.loads(sys.argv[1]); said = {}\n"
         "for name in asked['pins']:\n"
-        "    try: said[name] = importlib.metadata.version(name)\n"
-        "    except importlib.metadata.PackageNotFoundError: said[name] = None\n"
+        "    try: said[name] = metadata.version(name)\n"
+        "    except metadata.PackageNotFoundError: said[name] = None\n"
         "failed = {}\n"
         "for name in asked['imports']:\n"
         "    try: importlib.import_module(name)\n"
@@ -254,9 +256,7 @@ def _fitting_python(spec: Spec) -> tuple[Path, str]:
     own = f"{sys.version_info.major}.{sys.version_info.minor}"
     candidates = [Path(sys.executable)] if own in spec.pythons else []
     for version in reversed(spec.pythons):
-        path = shutil.which(f"python{version}")
-        if path is not None:
-            candidates.append(Path(path))
+        candidates += _pythons_of(version)
     for candidate in candidates:
         said = _version_of(candidate)
         if said is not None and said.rpartition(".")[0] in spec.pythons:
@@ -266,6 +266,20 @@ def _fitting_python(spec: Spec) -> tuple[Path, str]:
         why=f"this is Python {own}, and the pinned versions have wheels for those only",
         hint=f"install Python {spec.pythons[-1]} so that 'python{spec.pythons[-1]}' is found",
     )
+
+
+def _pythons_of(version: str) -> list[Path]:
+    """Where a Python of a version may be: on the path, and where pyenv and uv keep theirs."""
+    program = f"python{version}"
+    on_path = shutil.which(program)
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    uv = Path(os.environ.get("UV_PYTHON_INSTALL_DIR") or data / "uv" / "python")
+    kept = [
+        *(pyenv / "versions").glob(f"{version}.*/bin/{program}"),
+        *uv.glob(f"cpython-{version}.*/bin/{program}"),
+    ]
+    return [*([Path(on_path)] if on_path else []), *sorted(kept, reverse=True)]
 
 
 def _version_of(python: Path) -> str | None:

@@ -33,11 +33,15 @@ def parse_size(value: object) -> int:
 
 
 def show_size(count: int) -> str:
-    """A size as a file writes it.
+    """A size for a person; from a KiB on as a file writes it.
 
     >>> show_size(1 << 29)
     '512 MiB'
+    >>> show_size(28)
+    '28 bytes'
     """
+    if count < _UNITS["KiB"]:
+        return f"{count} bytes"
     unit = next((name for name in ("GiB", "MiB") if count >= _UNITS[name]), "KiB")
     number = count / _UNITS[unit]
     return f"{number:.0f} {unit}" if number >= 100 else f"{number:.3g} {unit}"

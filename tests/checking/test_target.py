@@ -134,6 +134,17 @@ def test_the_command_names_the_model_where_a_manifest_is_beside_the_artifact(onn
     )
 
 
+def test_a_model_that_is_a_source_itself_is_named_in_the_command(tmp_path: Path) -> None:
+    path = tmp_path / "net.pb"
+    path.write_text(
+        'node { name: "x" op: "Placeholder" attr { key: "dtype" value { type: DT_FLOAT } } }\n'
+        'node { name: "y" op: "Relu" input: "x" attr { key: "T" value { type: DT_FLOAT } } }\n'
+    )
+    found = check(path, "rpi4")
+    assert found.verdict == "refused"
+    assert found.convert == f"edgeconv convert {path} --target rpi4 --to tflite:fp32"
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"artifacts": 3}', '{"artifacts": [{}], "source": null}'])
 def test_a_manifest_that_is_none_is_passed_over(onnx_file: Path, text: str) -> None:
     (onnx_file.parent / "manifest.json").write_text(text)
@@ -248,7 +259,15 @@ class TestLimits:
 
     def test_an_op_that_is_not_on_the_list_is_refused_by_name(self, tmp_path: Path) -> None:
         found = check(self.saved(tmp_path, int8(_ENUM.ATAN2)), "microcontroller")
-        assert [problem.what for problem in problems(found)] == ["ATAN2 is not among the ops taken there"]
+        assert "ATAN2 is not among the ops taken there" in [problem.what for problem in problems(found)]
+
+    def test_an_op_that_no_conversion_takes_away_is_not_answered_with_one(self, tmp_path: Path) -> None:
+        found = check(self.saved(tmp_path, int8(_ENUM.ATAN2)), "microcontroller")
+        assert found.convert is None
+        assert "replace the op in the model" in next(p.what for p in problems(found) if p.code == "ops-stay")
+        # TensorFlow's own op is one that another conversion writes otherwise.
+        rewritten = check(self.saved(tmp_path, int8("FlexErf")), "microcontroller")
+        assert "edgeconv convert" in str(rewritten.convert)
 
     def test_an_op_that_runs_elsewhere_is_a_note(self, tmp_path: Path) -> None:
         found = check(self.saved(tmp_path, int8(_ENUM.ATAN2)), "coral-edgetpu")

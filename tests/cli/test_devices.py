@@ -200,6 +200,26 @@ def test_an_emulated_board_that_there_is_not_names_the_nearest(edgeconv: Call) -
     assert "did you mean 'rpi4-emulated'?" in ran.err
 
 
+@pytest.mark.parametrize("verb", ["show", "probe", "clean", "remove"])
+def test_a_board_that_is_not_made_yet_names_the_command_that_makes_it(
+    edgeconv: Call, tmp_path: Path, verb: str
+) -> None:
+    env = {"EDGECONV_CACHE_DIR": str(tmp_path / "cache")}
+    ran = edgeconv("devices", verb, "rpi4-emulated@trixie", env=env)
+    assert ran.code == 4
+    assert "edgeconv devices create rpi4-emulated@trixie" in ran.err
+
+
+def test_boards_that_can_be_made_are_listed_and_a_misspelt_one_is_recognised(
+    edgeconv: Call, tmp_path: Path
+) -> None:
+    env = {"EDGECONV_CACHE_DIR": str(tmp_path / "cache")}
+    assert "rpi5-emulated" in edgeconv("devices", "list", env=env).out
+    ran = edgeconv("devices", "probe", "rpi5-emulatde", env=env)
+    assert ran.code == 2
+    assert "did you mean 'rpi5-emulated'?" in ran.err
+
+
 @pytest.mark.slow
 @pytest.mark.xdist_group("boards")
 def test_an_emulated_board_is_made_asked_emptied_and_removed(edgeconv: Call, tmp_path: Path) -> None:
@@ -218,4 +238,4 @@ def test_an_emulated_board_is_made_asked_emptied_and_removed(edgeconv: Call, tmp
     assert said["runtimes"]["tflite-runtime"] == "2.14.0"
     assert edgeconv("devices", "clean", "rpi3-32-emulated", env=env).code == 0
     assert edgeconv("devices", "remove", "rpi3-32-emulated", env=env).out == "removed rpi3-32-emulated\n"
-    assert edgeconv("devices", "probe", "rpi3-32-emulated", env=env).code == 2
+    assert edgeconv("devices", "probe", "rpi3-32-emulated", env=env).code == 4

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from edgeconv.comparison.exactness import exactness
+from edgeconv.comparison.exactness import Exactness, exactness
 from edgeconv.comparison.gate import judge
 from edgeconv.comparison.observation import Observation, ProbeResult
 from edgeconv.comparison.tolerances import TOLERANCES
@@ -39,6 +39,10 @@ def test_stored_values_differ_by_whole_steps() -> None:
     assert found is not None
     assert (found.differing, found.elements, found.step, found.most_steps) == (2, 3, 0.25, 255)
     assert str(found) == "2 of 3 values differ, by 255 steps of 0.25 at most"
+
+
+def test_less_than_half_a_step_is_not_called_no_step() -> None:
+    assert str(Exactness(3, 10, 0.25, 0)) == "3 of 10 values differ, by less than half a step of 0.25"
 
 
 def test_real_values_that_were_whole_numbers_differ_by_the_steps_that_the_file_says() -> None:

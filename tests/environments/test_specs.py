@@ -39,6 +39,13 @@ def test_versions_get_the_companions_that_they_need():
     assert "3.10" not in new.pythons
 
 
+def test_tensorflow_1_is_made_with_a_python_of_its_time():
+    spec = find_spec("tensorflow==1.15.5")
+    assert spec.pythons == ("3.7",)
+    assert spec.pins["protobuf"].startswith("3.")
+    assert "tensorflow.contrib" in spec.imports
+
+
 def test_a_condition_chooses_among_lines_of_one_distribution():
     text = "a==1 ; version < 1.19\na==2 ; version >= 1.19, < 2\nb=={version}"
     assert parse_pins(text, "1.9") == {"a": "1", "b": "1.9"}
@@ -74,6 +81,9 @@ def test_the_object_detection_api_runs_with_its_variables():
         ("object-detection==2", "comes in one version only", "leave '==2' out"),
         ("onnxruntime==../../x", "is no version", "onnxruntime==1.16.3"),
         ("../pins/onnxruntime", "there is no environment", ""),
+        ("onnxruntime=1.16.3", "there is no environment", "did you mean 'onnxruntime==1.16.3'?"),
+        ("onnxruntime-1.16.3", "there is no environment", "did you mean 'onnxruntime==1.16.3'?"),
+        ("tensorflow==2.15.0", "there are no pins for tensorflow 2.15.0", "tensorflow==1.15.5"),
     ],
 )
 def test_a_wrong_name_is_answered_with_the_right_ones(text, what, hint):

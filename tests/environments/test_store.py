@@ -125,6 +125,43 @@ def test_a_program_that_hangs_eats_or_fails_is_ended_and_said(whole, tmp_path, p
         run_in(made, script, {}, scratch=tmp_path, seconds=seconds, memory_bytes=150 << 20)
 
 
+@pytest.mark.parametrize(
+    ("variable", "folder"),
+    [
+        ("PYENV_ROOT", "versions/{version}/bin"),
+        ("UV_PYTHON_INSTALL_DIR", "cpython-{version}-linux-x86_64-gnu/bin"),
+        ("PATH", "."),
+    ],
+)
+def test_a_fitting_python_is_found_where_people_keep_theirs(tmp_path, monkeypatch, variable, folder):
+    spec = dataclasses.replace(TINY, pythons=("3.4",))
+    for name in ("PYENV_ROOT", "UV_PYTHON_INSTALL_DIR", "PATH"):
+        monkeypatch.setenv(name, str(tmp_path / "nothing"))
+    with pytest.raises(UnavailableError, match=r"needs Python 3\.4, and none is here"):
+        store._fitting_python(spec)
+    place = tmp_path / "kept" / folder.format(version="3.4.9")
+    place.mkdir(parents=True)
+    program = place / "python3.4"
+    program.write_text("#!/bin/sh\necho 3.4.9\n")
+    program.chmod(0o755)
+    monkeypatch.setenv(variable, str(place if variable == "PATH" else tmp_path / "kept"))
+    assert store._fitting_python(spec) == (program, "3.4.9")
+
+
+def test_a_program_of_that_name_that_is_no_python_is_passed_over(tmp_path, monkeypatch):
+    # As pyenv's own shims are where another version is chosen.
+    for name in ("PYENV_ROOT", "UV_PYTHON_INSTALL_DIR", "PATH"):
+        monkeypatch.setenv(name, str(tmp_path / "nothing"))
+    shim, kept = tmp_path / "shims" / "python3.4", tmp_path / "pyenv/versions/3.4.9/bin/python3.4"
+    for program, text in ((shim, "exit 127"), (kept, "echo 3.4.9")):
+        program.parent.mkdir(parents=True)
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(shim.parent))
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "pyenv"))
+    assert store._fitting_python(dataclasses.replace(TINY, pythons=("3.4",))) == (kept, "3.4.9")
+
+
 def test_other_pins_make_it_outdated(whole):
     root, _ = whole
     newer = dataclasses.replace(TINY, pins={"tiny-thing": "1.1"})

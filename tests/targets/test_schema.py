@@ -113,6 +113,15 @@ def test_a_size_is_shown_as_it_is_written(number: int, unit: str) -> None:
     assert parse_size(shown) == pytest.approx(parse_size(text), rel=5e-3)
 
 
+def test_what_is_less_than_a_kib_is_shown_in_bytes() -> None:
+    assert [show_size(count) for count in (0, 28, 1023, 1024)] == [
+        "0 bytes",
+        "28 bytes",
+        "1023 bytes",
+        "1 KiB",
+    ]
+
+
 @pytest.mark.parametrize("wrong", ["512", "512 MB", "-1 MiB", "1e3 MiB", 512, None, ""])
 def test_what_is_no_size_is_refused_with_the_way_to_write_one(wrong: object) -> None:
     with pytest.raises(ValueError, match="512 MiB"):
