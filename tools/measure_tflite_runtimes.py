@@ -37,7 +37,7 @@ _OUT_OF_RANGE = "builtin_code out of range"
 _OF_THE_PROBE = re.compile(r"Cannot set tensor|Invalid data-type for array|Cannot get tensor")
 _OF_TYPES = re.compile(
     r"not supported|unsupported|only supports|supports only|Only .* support|not currently supported|"
-    r"does not support|was not true|type .* != |!= (FLOAT|INT|UINT)\d+|is currently not|"
+    r"does not support|was not true|type .* != |->type != |!= (FLOAT|INT|UINT)\d+|is currently not|"
     r"Unknown (input|output) type",
     re.IGNORECASE,
 )

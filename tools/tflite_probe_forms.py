@@ -12,9 +12,11 @@ from tflite_builder import Builder
 from tflite_probes import ARITHMETIC, CODES, OPERATORS, REDUCE, STEP, Probe, T, file_of, keys_of, option
 
 from edgeconv.checking._tflite_kinds import (
+    FLOAT16_ALONE,
     FROM_FLOAT16,
     MANY_SCALARS,
     NEVER_ASSIGNED,
+    OTHER_RANK,
     RESCALED,
     UNUSED,
 )
@@ -39,9 +41,12 @@ def forms() -> Iterator[Probe]:
     depth = option(
         "DepthwiseConv2D", strideW=1, strideH=1, dilationWFactor=1, dilationHFactor=1, depthMultiplier=1
     )
-    yield _from_float16("CONV_2D", (4, 1, 1, 4), conv)
-    yield _from_float16("DEPTHWISE_CONV_2D", (1, 1, 1, 4), depth)
-    yield _from_float16("FULLY_CONNECTED", (4, 4), option("FullyConnected"))
+    for half_bias in (False, True):
+        yield _from_float16("CONV_2D", (4, 1, 1, 4), conv, half_bias)
+        yield _from_float16("DEPTHWISE_CONV_2D", (1, 1, 1, 4), depth, half_bias)
+        yield _from_float16("FULLY_CONNECTED", (4, 4), option("FullyConnected"), half_bias)
+    yield from _sliced()
+    yield from _half_quantized()
     yield from _svdf()
     yield _variable()
 
@@ -125,18 +130,66 @@ def _chain(name: str, options: str, dtype: str) -> Probe:
     return Probe(next(key for key in keys_of(b.bytes()) if key.endswith(MANY_SCALARS)), b.bytes())
 
 
-def _from_float16(name: str, shape: tuple[int, ...], options: Any) -> Probe:
+def _sliced() -> Iterator[Probe]:
+    """Slices that drop a dimension."""
+    for dtype in ("float32", "int8", "int32"):
+        for rank in range(2, 7):
+
+            def ints(value: int, rank: int = rank) -> T:
+                return T("int32", (rank,), value=value)
+
+            inputs: list[T | None] = [T(dtype, (2,) * rank), ints(0), ints(2), ints(1)]
+            options = option("StridedSlice", shrinkAxisMask=1)
+            data = file_of("STRIDED_SLICE", inputs, [T(dtype, (2,) * (rank - 1))], options)
+            yield Probe(next(key for key in keys_of(data) if key.endswith(OTHER_RANK)), data)
+
+
+def _half_quantized() -> Iterator[Probe]:
+    """What quantizers leave behind: one operand made an integer, and the others not."""
+    limit, ratio, low = (T("int32", (), value=2), T("float32", (), value=0.5), T("float32", (), value=0.0))
+    for dtype in ("int8", "uint8", "int16"):
+        x, pairs = T(dtype, (1, 4)), T("int32", (2, 2), value=0)
+        chosen = [T("int32", (2,)), T("int32", ())]
+        scored = [T("int32", (2,)), T("float32", (2,)), T("int32", ())]
+        some: list[tuple[str, list[T | None], list[T], Any]] = [
+            ("ADD_N", [x, x, x], [T("float32")], option("AddN")),
+            ("PADV2", [x, pairs, T("float32", (), value=0)], [x], option("PadV2")),
+            ("PADV2", [T("float32"), pairs, T(dtype, (), value=0)], [T("float32")], option("PadV2")),
+        ]
+        for boxes, scores in ((dtype, "float32"), ("float32", dtype), (dtype, dtype)):
+            first: list[T | None] = [T(boxes, (4, 4)), T(scores, (4,)), limit, ratio, low]
+            some.append(("NON_MAX_SUPPRESSION_V4", first, chosen, option("NonMaxSuppressionV4")))
+            some.append(("NON_MAX_SUPPRESSION_V5", [*first, low], scored, option("NonMaxSuppressionV5")))
+        for each in some:
+            data = file_of(*each)
+            yield Probe(keys_of(data)[0], data)
+
+
+def _from_float16(name: str, shape: tuple[int, ...], options: Any, half_bias: bool) -> Probe:
     b = Builder()
     flat = name == "FULLY_CONNECTED"
     data = [1, 4] if flat else [1, 4, 4, 4]
     x, y = b.tensor("x", data), b.tensor("y", data)
     stored = b.tensor("stored", list(shape), dtype=CODES["float16"], data=np.ones(shape, np.float16))
     weights = b.tensor("weights", list(shape))
-    bias = b.tensor("bias", [4], data=np.zeros(4, np.float32))
-    b.op(OPERATORS.DEQUANTIZE, [stored], [weights], options=("DequantizeOptions", option("Dequantize")))
+    widen = ("DequantizeOptions", option("Dequantize"))
+    b.op(OPERATORS.DEQUANTIZE, [stored], [weights], options=widen)
+    if half_bias:
+        bias, half = b.tensor("bias", [4]), np.zeros(4, np.float16)
+        b.op(
+            OPERATORS.DEQUANTIZE,
+            [b.tensor("half", [4], dtype=CODES["float16"], data=half)],
+            [bias],
+            options=widen,
+        )
+    else:
+        bias = b.tensor("bias", [4], data=np.zeros(4, np.float32))
     b.op(getattr(OPERATORS, name), [x, weights, bias], [y], options=(type(options).__name__[:-1], options))
     b.ends([x], [y])
-    return Probe(next(key for key in keys_of(b.bytes(), 1) if key.endswith(FROM_FLOAT16)), b.bytes())
+    keys = keys_of(b.bytes(), 2 if half_bias else 1)
+    return Probe(
+        next(key for key in keys if key.endswith(FROM_FLOAT16 if half_bias else FLOAT16_ALONE)), b.bytes()
+    )
 
 
 def _variable() -> Probe:

@@ -46,6 +46,8 @@ _DATA = {
 RESCALED = "rescaled"
 UNUSED = "of which nothing reads"
 FROM_FLOAT16 = "with float16 weights"
+FLOAT16_ALONE = "with float16 weights and no float16 bias"
+OTHER_RANK = "into another number of dimensions"
 NEVER_ASSIGNED = "of what nothing assigned"
 MANY_SCALARS = "by one of many scalars"
 
@@ -139,6 +141,8 @@ def _dimensions(operator: Operator, subgraph: Subgraph) -> Iterator[str]:
 def _forms(
     operator: Operator, subgraph: Subgraph, readers: Counter[int], makers: dict[int, Operator]
 ) -> Iterator[str]:
+    if not any(index >= 0 for index in (*operator.inputs, *operator.outputs)):
+        return  # CALL_ONCE has no tensors at all
     data = _data(operator, subgraph)
     if data.scales == 1 and operator.outputs and operator.outputs[0] >= 0:
         output = subgraph.tensors[operator.outputs[0]]
@@ -150,12 +154,22 @@ def _forms(
     if operator.name in PARTS and unread:
         yield f"{operator.name} {data.dtype} into {len(operator.outputs)} {UNUSED} {' '.join(unread)}"
     place = WEIGHTS.get(operator.name)
-    if place is not None and place < len(operator.inputs):
-        maker = makers.get(operator.inputs[place])
-        if maker is not None and maker.name == "DEQUANTIZE":
-            stored = subgraph.tensors[maker.inputs[0]]
-            if stored.constant and stored.dtype == "float16":
-                yield f"{operator.name} {data.dtype} {FROM_FLOAT16}"
+    if place is not None and _widened(operator, place, subgraph, makers):
+        biased = _widened(operator, place + 1, subgraph, makers)
+        yield f"{operator.name} {data.dtype} {FROM_FLOAT16 if biased else FLOAT16_ALONE}"
+    sizes = [len(subgraph.tensors[index].shape) for index in operator.outputs[:1] if index >= 0]
+    if operator.name == "STRIDED_SLICE" and sizes != [len(data.shape)]:
+        # XNNPACK takes slices of more dimensions than the kernel does, but none that drops or adds one.
+        yield f"{operator.name} {data.dtype} {len(data.shape)}d {OTHER_RANK}"
+
+
+def _widened(operator: Operator, place: int, subgraph: Subgraph, makers: dict[int, Operator]) -> bool:
+    """Whether an input is a constant in float16 that is made float32 beside the operator."""
+    maker = makers.get(operator.inputs[place]) if place < len(operator.inputs) else None
+    if maker is None or maker.name != "DEQUANTIZE":
+        return False
+    stored = subgraph.tensors[maker.inputs[0]]
+    return stored.constant and stored.dtype == "float16"
 
 
 def _many_scalars(subgraph: Subgraph) -> frozenset[int]:

@@ -113,6 +113,7 @@ def _between(runtime: str, version: str, before: Release, after: Release, severi
 
 def _problems(read: _Read, release: Release) -> Iterator[Problem]:
     yield from _of_scales(read.model, release)
+    yield from _of_inputs(read.model, release)
     told: Counter[str] = Counter()
     found: dict[str, Problem] = {}
     for each in read.operators:
@@ -196,6 +197,20 @@ def _hint(each: Keyed, first: str | None, release: Release) -> str:
     if first is not None:
         return f"use {release.runtime} {first} or newer there"
     return "cut the model around this op with 'edgeconv extract'"
+
+
+def _of_inputs(model: TfliteModel, release: Release) -> Iterator[Problem]:
+    """The Python of tflite-runtime 2.13 and 2.14 has no uint16: such an input cannot be set."""
+    main = model.subgraphs[0]
+    for index in main.inputs if release.runtime == "tflite-runtime" else ():
+        if main.tensors[index].dtype == "uint16":
+            yield Problem(
+                "input-type",
+                f"{release.runtime} {release.version} cannot be given an input of uint16",
+                where=f"tensor '{main.tensors[index].name}'",
+                hint="use ai-edge-litert there, or convert the model with another type of input",
+            )
+            return
 
 
 def _of_scales(model: TfliteModel, release: Release) -> Iterator[Problem]:

@@ -59,6 +59,35 @@ def test_a_fault_of_some_releases_is_told_of_those_alone(tmp_path):
     assert problem.first == "1.4.0"
 
 
+def test_float16_weights_whose_bias_is_float16_too_run_in_all(tmp_path):
+    name = "depthwise in float16 with its bias"
+    assert {check(tmp_path, name, LITERT, r.version).verdict for r in releases(LITERT)} == {"runs"}
+
+
+def test_a_slice_that_drops_a_dimension_is_left_to_a_kernel_of_five(tmp_path):
+    """XNNPACK of LiteRT takes a slice of six dimensions, as long as it keeps them all."""
+    assert check(tmp_path, "a slice of six dimensions", LITERT, "1.1.2").verdict == "runs"
+    (problem,) = check(tmp_path, "a slice that drops one of six dimensions", LITERT, "1.1.2").problems
+    assert "STRIDED_SLICE float32 6d into another number of dimensions" in problem.what
+
+
+def test_what_a_quantizer_left_half_done_is_refused_by_all(tmp_path):
+    for runtime in CHECKER.runtimes:
+        for release in releases(runtime):
+            (problem,) = check(tmp_path, "an integer padded with a float", runtime, release.version).problems
+            assert "PADV2 int8,int32,float32" in problem.what
+
+
+def test_an_op_without_any_tensors_is_no_defect(tmp_path):
+    assert check(tmp_path, "an op without tensors", LITERT, "1.0.1").verdict == "runs"
+
+
+def test_an_input_that_the_old_binding_cannot_be_given_is_told(tmp_path):
+    (problem,) = check(tmp_path, "an input of uint16", *OLD).problems
+    assert (problem.code, problem.severity) == ("input-type", "refused")
+    assert check(tmp_path, "an input of uint16", LITERT, "1.0.1").verdict == "runs"
+
+
 def test_a_split_with_an_unread_part_stops_the_first_litert(tmp_path):
     assert check(tmp_path, "a part that nothing reads", LITERT, "1.0.1").verdict == "refused"
     assert check(tmp_path, "a part that nothing reads", LITERT, "1.1.2").verdict == "runs"

@@ -45,14 +45,17 @@ def int8_division() -> bytes:
     return b.bytes()
 
 
-def half_depthwise() -> bytes:
-    """A depthwise convolution whose weights are float16."""
+def half_depthwise(*, half_bias: bool = False) -> bytes:
+    """A depthwise convolution whose weights are float16, and its bias float32 or float16 as well."""
     b = Builder()
     x, y = b.tensor("x", [1, 4, 4, 4]), b.tensor("y", [1, 4, 4, 4])
     stored = b.tensor("stored", [1, 3, 3, 4], dtype=HALF, data=np.ones((1, 3, 3, 4), np.float16))
     w = b.tensor("w", [1, 3, 3, 4])
-    bias = b.tensor("bias", [4], data=np.zeros(4, np.float32))
+    bias = b.tensor("bias", [4], data=None if half_bias else np.zeros(4, np.float32))
     b.op(OP.DEQUANTIZE, [stored], [w], version=3)
+    if half_bias:
+        half = b.tensor("half", [4], dtype=HALF, data=np.zeros(4, np.float16))
+        b.op(OP.DEQUANTIZE, [half], [bias], version=3)
     ones = {"strideW": 1, "strideH": 1, "dilationWFactor": 1, "dilationHFactor": 1, "depthMultiplier": 1}
     b.op(OP.DEPTHWISE_CONV_2D, [x, w, bias], [y], options=_options("DepthwiseConv2D", **ones))
     b.ends([x], [y])
@@ -68,6 +71,56 @@ def half_used_split(dtype: int = FLOAT) -> bytes:
     )
     b.op(OP.SPLIT, [axis, x], [left, right], options=_options("Split", numSplits=2))
     b.op(OP.ADD, [right, right], [y], options=_options("Add"))
+    b.ends([x], [y])
+    return b.bytes()
+
+
+def sliced(*, drops: bool) -> bytes:
+    """A slice of a tensor of six dimensions, which drops one or keeps all."""
+    b = Builder()
+    x, y = b.tensor("x", [2] * 6), b.tensor("y", [2] * (5 if drops else 6))
+    where = [b.tensor(f"i{value}", [6], dtype=INT32, data=np.full(6, value, np.int32)) for value in (0, 2, 1)]
+    options = _options("StridedSlice", shrinkAxisMask=1 if drops else 0)
+    b.op(OP.STRIDED_SLICE, [x, *where], [y], options=options)
+    b.ends([x], [y])
+    return b.bytes()
+
+
+def half_quantized_pad() -> bytes:
+    """An int8 tensor padded with a float: what a quantizer left behind."""
+    b = Builder()
+    quantized = {"dtype": INT8, "scale": [0.1], "zero_point": [0]}
+    x, y = b.tensor("x", [1, 4], **quantized), b.tensor("y", [1, 4], **quantized)
+    pairs = b.tensor("pairs", [2, 2], dtype=INT32, data=np.zeros((2, 2), np.int32))
+    value = b.tensor("value", [], data=np.zeros((), np.float32))
+    b.op(OP.PADV2, [x, pairs, value], [y], options=_options("PadV2"), version=2)
+    b.ends([x], [y])
+    return b.bytes()
+
+
+def called_once() -> bytes:
+    """A file whose first op has neither inputs nor outputs: it runs a graph that sets a variable."""
+    b = Builder()
+    x, handle = b.tensor("x", [4]), b.tensor("handle", [], dtype=13)
+    value, y = b.tensor("value", [4]), b.tensor("y", [4])
+    named = _options("VarHandle", container="", sharedName="v")
+    b.op(OP.CALL_ONCE, [], [], options=_options("CallOnce", initSubgraphIndex=1))
+    b.op(OP.VAR_HANDLE, [], [handle], options=named)
+    b.op(OP.READ_VARIABLE, [handle], [value], options=_options("ReadVariable"))
+    b.op(OP.ADD, [x, value], [y], options=_options("Add"))
+    b.ends([x], [y])
+    b.graph("initialiser")
+    inner = b.tensor("inner", [], dtype=13, subgraph=1)
+    ones = b.tensor("ones", [4], data=np.ones(4, np.float32), subgraph=1)
+    b.op(OP.VAR_HANDLE, [], [inner], options=named, subgraph=1)
+    b.op(OP.ASSIGN_VARIABLE, [inner, ones], [], options=_options("AssignVariable"), subgraph=1)
+    return b.bytes()
+
+
+def uint16_input() -> bytes:
+    b = Builder()
+    x, y = b.tensor("x", [4], dtype=16), b.tensor("y", [4], dtype=INT32)
+    b.op(OP.CAST, [x], [y], options=_options("Cast", inDataType=16, outDataType=INT32), version=5)
     b.ends([x], [y])
     return b.bytes()
 
@@ -107,6 +160,12 @@ FILES: dict[str, Callable[[], bytes]] = {
     "dense with one scale": lambda: dynamic_dense(scales=1, version=9),
     "division in int8": int8_division,
     "depthwise in float16": half_depthwise,
+    "depthwise in float16 with its bias": lambda: half_depthwise(half_bias=True),
+    "a slice of six dimensions": lambda: sliced(drops=False),
+    "a slice that drops one of six dimensions": lambda: sliced(drops=True),
+    "an integer padded with a float": half_quantized_pad,
+    "an op without tensors": called_once,
+    "an input of uint16": uint16_input,
     "a part that nothing reads": half_used_split,
     "a variable that nothing assigned": unassigned_variable,
     "a custom op": lambda: custom("NobodyKnowsThis"),
