@@ -127,6 +127,21 @@ class TestPlacement:
             assert placement["share_of_ops"] == ops
             assert placement["share_of_time"] in (ops, None)  # None: too short for the profile's clock
 
+    def test_measured_inferences_run_on_the_variants_they_were_given_whatever_their_shapes(
+        self, talk: Talk, tmp_path: Path
+    ) -> None:
+        path = saved(
+            tmp_path,
+            [helper.make_node("NonZero", ["x"], ["i"]), helper.make_node("Cast", ["i"], ["y"], to=1)],
+            {"x": [None]},
+        )
+        model = talk.open(path, "onnxruntime", "onnx")["model"]
+        arrays = [("a", np.ones(3, np.float32)), ("b", np.array([0, 1, 0], np.float32))]
+        asked = {"verb": "measure", "models": [model], "inputs": [[{"x": 0}, {"x": 1}]], "rounds": 6}
+        # The outputs' shapes change with the values; what an output of one took is never given to another.
+        answer = talk.ask(asked, arrays)
+        assert answer["result"]["rounds"] == 6
+
     def test_a_profile_has_the_time_of_every_op_in_every_run(self, talk: Talk, tmp_path: Path) -> None:
         said = talk.open(summed(tmp_path), "onnxruntime", "onnx")
         x = np.zeros((400, 3), np.float32)

@@ -78,7 +78,7 @@ class OnnxModel(Model):
         self._names = [tensor["name"] for tensor in self.outputs]
 
     def infer(self, arrays: list[Any]) -> list[Any]:
-        return list(self.prepare(arrays)())
+        return list(self._session.run(self._names, self._feeds(arrays)))
 
     def explain(self, error: Exception) -> AgentError:
         return refusal(str(error), "the inference failed")
@@ -90,7 +90,28 @@ class OnnxModel(Model):
             return functools.partial(self._session.run, self._names, feeds)
         # What `run` adds in Python are checks of the names, 1 microsecond that is not the model's, and a
         # silent second try on the CPU where a provider fails.
-        return functools.partial(inner.run, self._names, feeds, None)
+        plain: Callable[[], Any] = functools.partial(inner.run, self._names, feeds, None)
+        return self._bound(inner, feeds) or plain
+
+    def _bound(self, inner: Any, feeds: dict[str, Any]) -> Callable[[], Any] | None:
+        """An inference on values that stay in place: 2.5 microseconds less than copying them in and out.
+
+        Outputs get their memory in the first inference and keep it. ``None`` where something is no array of
+        numbers, or where another provider than the CPU's wants the values elsewhere.
+        """
+        numbers = all(array.dtype.kind in "biuf" and array.size for array in feeds.values())
+        if self._asked != "cpu" or not numbers or any(each["dtype"] == "string" for each in self.outputs):
+            return None
+        import onnxruntime
+
+        binding = self._session.io_binding()
+        for name, array in feeds.items():
+            binding.bind_cpu_input(name, array)
+        for name in self._names:
+            binding.bind_output(name, "cpu")
+        self._kept = (feeds, binding)  # the binding has addresses, and keeps nothing alive
+        # Options that are made for each run cost a microsecond of it.
+        return functools.partial(inner.run_with_iobinding, binding._iobinding, onnxruntime.RunOptions())
 
     def placement(self, arrays: list[Any] | None = None) -> Placement | None:
         told = _assignment(self._session)

@@ -1,0 +1,133 @@
+"""What the harness adds to a plain loop in C over the same library on the same model.
+
+Run as ``python benchmarks/overhead.py MODEL.onnx … [--launches N]``; needs gcc. Two fresh processes at a time, the
+agent as ``edgeconv bench`` starts it and ``overhead_ort.c`` on the same libonnxruntime, take turns in short
+bursts of the same number of inferences. Of each launch the difference of the medians is kept, and printed is
+the median over launches with its 95 % interval. Raw medians go to ``results/overhead.json``.
+
+The library that Python loads is ONNX Runtime compiled into its own extension module; the shared library of
+the same wheel is what C can call. LiteRT's wheels for x86-64 export no interpreter for C, so that there is
+no such loop for it: there the harness is bounded by its null model (``edgeconv bench`` prints it) and by
+``Interpreter.invoke`` being one call of the C++ interpreter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeconv.devices.base import RuntimeChoice
+from edgeconv.devices.client import AgentClient
+from edgeconv.devices.local import LocalDevice
+from edgeconv.latency.percentiles import median_interval
+
+HERE = Path(__file__).parent
+ROUNDS = 60
+
+
+class Loop:
+    """The C program, which measures when it is asked."""
+
+    def __init__(self, program: Path, library: Path, model: Path, inputs: Any, outputs: list[str]) -> None:
+        dims = ",".join(str(size) for size in inputs["shape"])
+        command = [str(program), str(library), str(model), inputs["name"], dims, *outputs]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def measure(self, count: int) -> Any:
+        """So many samples, ns."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(b"%d\n" % count)
+        self._process.stdin.flush()
+        data = self._process.stdout.read(8 * count)
+        if len(data) != 8 * count:
+            raise SystemExit("the loop in C ended")
+        return np.frombuffer(data, np.int64)
+
+    def close(self) -> None:
+        """End it."""
+        self._process.communicate()
+
+
+def launch(program: Path, library: Path, model: Path, took: float) -> tuple[float, float, float]:
+    """Medians of the harness, of C, and of C again in the bursts between, of one launch, ns."""
+    burst = max(5, min(200, int(0.004 / max(took, 1e-7))))
+    with AgentClient(LocalDevice(), RuntimeChoice("onnxruntime")) as client:
+        opened = client.open("onnxruntime", "onnx", model, (model,), {"threads": 1})
+        (fed,) = opened.inputs
+        fed = {"name": fed["name"], "shape": [size or 1 for size in fed["shape"]]}
+        arrays = [(fed["name"], np.ones(fed["shape"], np.float32))]
+        fields = {"models": [opened.number], "inputs": [[{fed["name"]: 0}]], "burst": burst, "rounds": 1}
+        loop = Loop(program, library, model, fed, [str(each["name"]) for each in opened.outputs])
+        samples: dict[str, list[Any]] = {"harness": [], "c": [], "again": []}
+        try:
+            for number in range(ROUNDS):
+                for kind in ("c", "harness", "again") if number % 2 else ("again", "harness", "c"):
+                    if kind == "harness":
+                        told = dict(client.ask("measure", fields, arrays)[1])["ns"].ravel()
+                    else:
+                        told = loop.measure(burst)
+                    # The first of a burst pays for the caches that the other filled.
+                    samples[kind].append(np.median(told[1:]))
+        finally:
+            loop.close()
+    return tuple(float(np.median(samples[kind][5:])) for kind in ("harness", "c", "again"))  # type: ignore[return-value]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="+", type=Path)
+    parser.add_argument("--launches", type=int, default=12)
+    parser.add_argument("--write", action="store_true", help="keep it in results/overhead.json")
+    options = parser.parse_args()
+    import onnxruntime
+
+    (library,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*")
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "loop"
+        source = HERE / "overhead_ort.c"
+        subprocess.run(["gcc", "-O2", "-w", "-o", program, source, "-ldl"], check=True)
+        print(
+            "| model | C, µs | harness, µs | more, ns | 95 % | of it | C against C, ns | within 1 µs or 0.5 % |"
+        )
+        print("|---|---|---|---|---|---|---|---|")
+        for model in options.models:
+            pilot = launch(program, library, model, 0.001)[1] / 1e9
+            found = [launch(program, library, model, pilot) for _ in range(options.launches)]
+            harness, plain, again = np.array(found).T
+            more, low, high = median_interval(harness - (plain + again) / 2)
+            base = float(np.median((plain + again) / 2))
+            rows.append(
+                {
+                    "model": model.name,
+                    "onnxruntime": version("onnxruntime"),
+                    "load": os.getloadavg()[0],
+                    "launches_ns": found,
+                    "more_ns": [more, low, high],
+                }
+            )
+            within = high <= 1000 or high <= 0.005 * base
+            print(
+                f"| {model.name} | {base / 1e3:.2f} | {np.median(harness) / 1e3:.2f} | {more:+.0f} |"
+                f" {low:+.0f} to {high:+.0f} | {more / base:+.2%} | {np.median(plain - again):+.0f} |"
+                f" {'yes' if within else 'no'} |",
+                flush=True,
+            )
+    if options.write:
+        (HERE / "results/overhead.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
