@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
 from edgeconv.errors import EdgeconvError, UnavailableError, UsageError
@@ -54,6 +54,11 @@ class Store:
         with _explained(self.location), Session(engine) as session, session.begin():
             yield session
 
+    def migrated(self) -> tuple[str | None, str]:
+        """Bring the tables to this release's form; gives the revision before and after."""
+        with _explained(self.location):
+            return migrating.upgrade(self.engine, self.location)
+
     def close(self) -> None:
         """Give the connections back."""
         self.engine.dispose()
@@ -77,15 +82,14 @@ def open_store(text: str | None = None, *, migrate: bool = True) -> Store:
         UnavailableError: the server cannot be reached, or a file is locked for a minute.
     """
     location = locate(text)
-    engine = engine_for(location)
-    try:
-        with _explained(location):
-            if migrate:
-                migrating.upgrade(engine, location)
-    except BaseException:
-        engine.dispose()
-        raise
-    return Store(location, engine)
+    store = Store(location, engine_for(location))
+    if migrate:
+        try:
+            store.migrated()
+        except BaseException:
+            store.close()
+            raise
+    return store
 
 
 def engine_for(location: Location) -> Engine:
@@ -136,6 +140,12 @@ def _explained(location: Location) -> Iterator[None]:
 
 
 def _explanation(error: DBAPIError, location: Location) -> EdgeconvError:
+    if isinstance(error, IntegrityError):
+        return UsageError(
+            "a row refers to something that is not there, or holds what its table does not take",
+            where=str(location),
+            hint="export the whole history anew, and import that",
+        )
     said = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
     if location.file is None:
         return UnavailableError(
