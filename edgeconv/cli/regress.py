@@ -78,9 +78,7 @@ PERCENT = _Percent()
 @click.option("--junit", "junit_file", type=PATH, metavar="FILE", help="Write JUnit XML.")
 @click.option("--markdown", "markdown_file", type=PATH, metavar="FILE", help="Write a summary in Markdown.")
 @click.option("--record", is_flag=True, help="Keep verdicts and samples in the history.")
-@click.option(
-    "--history", "store", metavar="FILE|URL", help="Where the history is, for --baseline, --record."
-)
+@click.option("--store", metavar="URL|FILE", help="Where the history is, for --baseline and --record.")
 @click.option("--seed", type=int, help="Of what is drawn; from the system where not given.")
 @common
 def command(

@@ -27,6 +27,8 @@ RUNS = 20
 _MOST_SECONDS = 0.05
 """Inferences that are profiled in a launch take about so long, and are at least two."""
 _MOST_PARTS = 5
+_LONG = 60
+"""Characters of a name that are shown."""
 _SMALL = 0.1
 """Parts that changed by less than this share of the greatest change are not named."""
 _MATCHED = 0.5
@@ -117,7 +119,7 @@ def matched(
     parts = []
     for key in keys:
         before, now = (np.array([row[side].get(key, 0.0) for row in rows]) for side in (0, 1))
-        what = f"{key[0]} '{key[1]}'" if key[1] else f"all {key[0]}"
+        what = f"{key[0]} '{_short(key[1])}'" if key[1] else f"all {key[0]}"
         kind = "new" if not before.any() else "gone" if not now.any() else "in both"
         part = _part(what, f"op, {kind}" if named else f"type of op, {kind}", before, now)
         if part is not None:
@@ -153,8 +155,8 @@ def by_parts(way: Way, found: Comparison, cuts: Sequence[Cut], end: str) -> tupl
     spans = np.diff(levels, axis=1, prepend=0.0)
     parts = []
     for place, cut in enumerate(cuts):
-        start = cuts[place - 1].after if place else "the inputs"
-        what = f"from {start} to {cut.after}"
+        start = _short(cuts[place - 1].after) if place else "the inputs"
+        what = f"from {start} to {_short(cut.after)}"
         part = _part(what, "part of the graph", spans[:, place, 0], spans[:, place, 1])
         if part is not None:
             parts.append(part)
@@ -170,6 +172,13 @@ def spread(names: Sequence[str], most: int = _MOST_PARTS) -> list[str]:
     if len(names) <= most:
         return list(names)
     return [names[round((place + 1) * len(names) / (most + 1)) - 1] for place in range(most)]
+
+
+def _short(name: str) -> str:
+    """The first of the names that a fused op has, without the folders that it lies in where it is long."""
+    first, more, _ = name.partition(";")
+    shown = first if len(first) <= _LONG else f"…{first[-_LONG:]}"
+    return f"{shown};…" if more else shown
 
 
 def _times(told: Mapping[str, Any] | None) -> dict[tuple[str, str], float] | None:

@@ -26,8 +26,11 @@ def find_culprit(way: Way, found: Comparison) -> Culprit:
     """What slowed the candidate of a pair down, as far as it can be told."""
     notes: list[str] = []
     parts: tuple[Any, ...] = ()
-    profiled = by_profile(way, found)
-    if profiled is not None:
+    slower = found.quantities[0].verdict == "regressed"
+    profiled = by_profile(way, found) if slower else None
+    if not slower:
+        notes.append("the latency did not regress: no op or part of the graph was looked for")
+    elif profiled is not None:
         parts, how = profiled
         notes.append(how)
     elif found.baseline.format == found.candidate.format == "tflite":
@@ -54,7 +57,7 @@ def changes(found: Comparison) -> Iterator[str]:
     if of_baseline is None or of_candidate is None:
         labelled = (("baseline", of_baseline), ("candidate", of_candidate))
         missing = [label for label, one in labelled if one is None]
-        yield f"how it was made is not known: there is no manifest beside the {' and the '.join(missing)}"
+        yield f"not known in how it was made: there is no manifest beside the {' and the '.join(missing)}"
         return
     (manifest, record), (other, other_record) = of_baseline, of_candidate
     yield from _different("tool", manifest.tools, other.tools)

@@ -178,6 +178,6 @@ def culprit_lines(one: Comparison) -> Sequence[str]:
         moved = f"{part.difference_ns / 1e3:+.1f} µs ({part.low_ns / 1e3:+.1f} … {part.high_ns / 1e3:+.1f})"
         lines.append(f"{part.what}: {moved}, {part.kind}")
     lines += [f"ops: {text}" for text in found.ops]
-    lines += [f"made differently: {text}" for text in found.changes]
+    lines += [f"changed: {text}" for text in found.changes]
     lines += list(found.notes)
     return lines or ("nothing stands out: the difference is spread over the whole graph",)

@@ -46,6 +46,13 @@ def test_ops_are_matched_by_type_where_names_are_others() -> None:
     assert 200 < part.difference_ns < 300
 
 
+def test_long_names_of_fused_ops_are_shortened() -> None:
+    name = ";".join(f"block_{n}/conv/BiasAdd" for n in range(9))
+    before = {("Conv", name): 1000.0}
+    (part,) = matched(launches(before, {("Conv", name): 1500.0}))
+    assert part.what == "Conv 'block_0/conv/BiasAdd;…'"
+
+
 def test_equals_have_no_culprit_that_is_large() -> None:
     same = {("Conv", f"a{n}"): 100.0 for n in range(5)}
     assert all(abs(part.difference_ns) < 5 for part in matched(launches(same, same)))
