@@ -319,7 +319,7 @@ def test_two_runs_at_once_share_the_work_and_do_not_disturb_each_other(
         thread.start()
     for thread in threads:
         thread.join()
-    assert [r.code for r in results] == [0, 0], [r.err for r in results]
+    assert [r.code for r in results] == [0, 0], [(r.err, r.out) for r in results]
     for index in (0, 1):
         folder = net.parent / ("out" if same_folder else f"out{index}")
         assert {a["id"] for a in manifest_of(folder)["artifacts"]} == {"ort.fp32", "onnx.fp16"}
