@@ -91,16 +91,21 @@ def record_decision(
     """Keep what ``regress`` decided, and with ``launches`` the samples; gives the key of the run.
 
     See :func:`edgeconv.history.decided.record_decisions`; ``artifacts`` and ``settings`` are by the names of
-    the models in decisions and launches, ``reference`` is the name of the one that is the frozen reference.
+    the models in decisions and launches, ``reference`` is the name of the one that is the frozen reference;
+    without it the one whose artifact was set as one, if there is one.
 
     Raises:
         UsageError: nothing is said of a model.
         UnavailableError: the store cannot be reached.
     """
     from edgeconv.history.decided import record_decisions
+    from edgeconv.history.naming import reference_hashes
     from edgeconv.history.store import open_store
 
     with open_store(store) as opened:
+        if reference is None:
+            frozen = reference_hashes(opened)
+            reference = next((name for name, one in artifacts.items() if one.sha256 in frozen), None)
         return record_decisions(
             opened,
             decisions,

@@ -62,7 +62,11 @@ def record_decisions(
             raise UsageError(f"nothing is said of the model '{name}' of a decision")
     measurements = []
     for name in models:
-        ratios = {} if reference in (None, name) else _ratios(launches, str(reference), name)
+        ratios = (
+            {}
+            if reference in (None, name) or reference not in models
+            else _ratios(launches, str(reference), name)
+        )
         measurements.append(
             MeasurementEntry(
                 artifact=artifact_entry(artifacts[name]),

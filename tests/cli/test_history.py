@@ -103,6 +103,7 @@ def test_a_baseline_and_a_reference_are_set_and_listed(history: Call, tmp_path: 
     assert history("set-baseline", "main", "missing.onnx").code == 2
 
 
+@pytest.mark.slow
 def test_a_history_goes_to_another_place_and_back(history: Call, series: None, tmp_path: Path) -> None:
     for kind in ("json", "csv", "parquet"):
         assert history("export", f"out-{kind}", "--format", kind).code == 0

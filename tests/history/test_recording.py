@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from history_examples import bench, sha, simulated
+from history_examples import bench, onnx_model, sha, simulated
 from sqlalchemy import select
 
 from edgeconv.errors import UsageError
-from edgeconv.history import record_decision, tables
+from edgeconv.history import naming, record_decision, tables
 from edgeconv.history.measured import record_measurements, record_of
 from edgeconv.history.recording import this_run
 from edgeconv.history.samples import decode
+from edgeconv.history.series import read_series
 from edgeconv.history.store import open_store
 from edgeconv.latency import records
 from edgeconv.latency.decisions import judge
@@ -111,6 +112,22 @@ def test_a_decision_is_kept_with_its_samples_and_ratios(place: str) -> None:
         ratio = session.get(tables.Ratio, (new, sha("reference"), "typical"))
         assert ratio is not None
         assert ratio.ratio == pytest.approx(1.3, rel=0.05)
+
+
+def test_a_baseline_that_is_the_reference_gives_the_candidate_its_ratio(tmp_path: Path) -> None:
+    with open_store() as store:
+        named = naming.set_reference(store, onnx_model(tmp_path / "reference.onnx"))
+    launches = simulated(8, {"baseline": 1.0, "candidate": 1.3}, seed=6)
+    artifacts = {
+        "baseline": records.Artifact("reference.onnx", named.sha256, named.bytes, "onnx"),
+        "candidate": records.Artifact("new.onnx", sha("new"), 100, "onnx"),
+    }
+    settings = dict.fromkeys(artifacts, records.Setting("onnxruntime", "1.31.1"))
+    device = records.DeviceFacts("local", "local")
+    record_decision(judge(launches, "baseline", ["candidate"]), artifacts, device, settings, launches)
+    with open_store() as store:
+        ((point,),) = [one.points for one in read_series(store, metric="typical")]
+    assert point.value == pytest.approx(1.3, rel=0.02)
 
 
 def test_a_decision_of_an_unknown_model_is_refused() -> None:
