@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -86,7 +87,8 @@ DEVICE_KIND = LocalKind()
 
 def _serves(environment: store.Environment) -> bool:
     """Whether its Python is one that the agent runs under."""
-    return tuple(int(part) for part in environment.python_version.split(".")[:2]) >= _OLDEST
+    version = re.match(r"(\d+)\.(\d+)", environment.python_version)
+    return version is not None and (int(version[1]), int(version[2])) >= _OLDEST
 
 
 def _dotted(version: tuple[int, int]) -> str:

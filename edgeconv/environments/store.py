@@ -22,7 +22,7 @@ from pathlib import Path
 import filelock
 
 from edgeconv.environments.specs import Spec, canonical, known_specs
-from edgeconv.errors import ConversionError, UnavailableError
+from edgeconv.errors import ConversionError, UnavailableError, UsageError
 from edgeconv.paths import cache_folder
 
 _STAMP = "edgeconv-environment.json"
@@ -99,7 +99,7 @@ def installed(root: Path | None = None) -> list[Environment]:
         if stamp.parent.name not in specs:
             try:
                 spec = find_spec(str(json.loads(stamp.read_text())["id"]))
-            except (OSError, ValueError, KeyError, TypeError, UnavailableError):
+            except (OSError, ValueError, KeyError, TypeError, UsageError):
                 continue
             specs[spec.folder] = spec
     there = (found(spec, base) for spec in specs.values())

@@ -162,6 +162,13 @@ def test_a_program_of_that_name_that_is_no_python_is_passed_over(tmp_path, monke
     assert store._fitting_python(dataclasses.replace(TINY, pythons=("3.4",))) == (kept, "3.4.9")
 
 
+def test_one_that_this_release_does_not_know_is_passed_over(tmp_path):
+    for folder, name in (("gone-1", "gone==1"), ("tensorflow-9", "tensorflow==9.0"), ("odd", "..")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "edgeconv-environment.json").write_text(json.dumps({"id": name}))
+    assert store.installed(tmp_path) == []
+
+
 def test_other_pins_make_it_outdated(whole):
     root, _ = whole
     newer = dataclasses.replace(TINY, pins={"tiny-thing": "1.1"})
@@ -263,6 +270,29 @@ def doubling_model():
 
     function = tf.function(lambda x: x * 2.0, input_signature=[tf.TensorSpec([2], tf.float32)])
     return tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()]).convert()
+
+
+@pytest.mark.slow
+def test_tensorflow_1_runs_a_graph_with_contrib(tmp_path):
+    """Written for the time before Python 3.8: versions are asked by another module there."""
+    try:
+        made = store.create(find_spec("tensorflow==1.15.5"), tmp_path)
+    except UnavailableError as error:
+        pytest.skip(f"cannot be made here: {error}")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import json, sys\n"
+        "import tensorflow as tf\n"
+        "from tensorflow.contrib import slim\n"
+        "x = tf.compat.v1.placeholder(tf.float32, [1, 4])\n"
+        "y = slim.fully_connected(x, 3, weights_initializer=tf.ones_initializer())\n"
+        "with tf.compat.v1.Session() as session:\n"
+        "    session.run(tf.compat.v1.global_variables_initializer())\n"
+        "    given = session.run(y, {x: [[1, 2, 3, 4]]}).tolist()\n"
+        "json.dump({'version': tf.__version__, 'given': given}, open(sys.argv[2], 'w'))\n"
+    )
+    said = run_in(made, script, {}, scratch=tmp_path, seconds=120)
+    assert said == {"version": "1.15.5", "given": [[10.0, 10.0, 10.0]]}
 
 
 @pytest.mark.slow
