@@ -1,6 +1,6 @@
 """What the harness adds to a plain loop in C over the same library on the same model.
 
-Run as ``python benchmarks/overhead.py MODEL.onnx … [--launches N]``; needs gcc. Two fresh processes at a time, the
+Run as ``python benchmarks/overhead.py [MODEL.onnx …] [--launches N]``; needs gcc. Two fresh processes at a time, the
 agent as ``edgeconv bench`` starts it and ``overhead_ort.c`` on the same libonnxruntime, take turns in short
 bursts of the same number of inferences. Of each launch the difference of the medians is kept, and printed is
 the median over launches with its 95 % interval. Raw medians go to ``results/overhead.json``.
@@ -82,12 +82,33 @@ def launch(program: Path, library: Path, model: Path, took: float) -> tuple[floa
     return tuple(float(np.median(samples[kind][5:])) for kind in ("harness", "c", "again"))  # type: ignore[return-value]
 
 
+def dense(folder: Path, layers: int, width: int) -> Path:
+    """A float32 model of so many square matrix products with ReLU, for a time of choice."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    nodes, weights, last = [], [], "x"
+    for layer in range(layers):
+        values = rng.standard_normal((width, width)).astype(np.float32) / np.float32(width)
+        weights.append(numpy_helper.from_array(values, f"w{layer}"))
+        name = "y" if layer == layers - 1 else f"h{layer}"
+        nodes.append(helper.make_node("MatMul", [last, f"w{layer}"], [f"m{layer}"]))
+        nodes.append(helper.make_node("Relu", [f"m{layer}"], [name]))
+        last = name
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, width]) for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "dense", ends[:1], ends[1:], weights)
+    path = folder / f"dense-{layers}x{width}.onnx"
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("models", nargs="+", type=Path)
+    parser.add_argument("models", nargs="*", type=Path, help="float32, of one input; two are made up if none")
     parser.add_argument("--launches", type=int, default=12)
     parser.add_argument("--write", action="store_true", help="keep it in results/overhead.json")
     options = parser.parse_args()
@@ -103,7 +124,8 @@ def main() -> None:
             "| model | C, µs | harness, µs | more, ns | 95 % | of it | C against C, ns | within 1 µs or 0.5 % |"
         )
         print("|---|---|---|---|---|---|---|---|")
-        for model in options.models:
+        made_up = [dense(Path(folder), 2, 64), dense(Path(folder), 8, 512)]
+        for model in options.models or made_up:
             pilot = launch(program, library, model, 0.001)[1] / 1e9
             found = [launch(program, library, model, pilot) for _ in range(options.launches)]
             harness, plain, again = np.array(found).T
