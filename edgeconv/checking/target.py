@@ -294,8 +294,9 @@ def _with_conversion(
         return made
     taken = list(dict.fromkeys(form for one in runtimes for form in one.formats))
     format_name = made.format if made.format in taken else taken[0]
-    if made.format == format_name and all(_lacks_an_op(one, description) for one in runtimes):
-        advice = "no conversion changes that: replace the op in the model, or take another target"
+    staying = [_ops_that_stay(one, description) for one in runtimes] if made.format == format_name else []
+    if staying and all(staying):
+        advice = f"no conversion takes {', '.join(staying[0])} away: replace it in the model, or the target"
         return dataclasses.replace(made, problems=(*made.problems, Problem("ops-stay", advice)))
     precision = _precision_that_fits(made, place, runtimes, format_name)
     if any(problem.code in _SPACE and problem.severity == "refused" for problem in made.problems):
@@ -313,12 +314,12 @@ def _with_conversion(
     return dataclasses.replace(made, convert=line)
 
 
-def _lacks_an_op(runtime: Runtime, description: Description) -> bool:
-    """Whether it has a closed list of ops, and one of TFLite's own is not on it; others are rewritten."""
+def _ops_that_stay(runtime: Runtime, description: Description) -> list[str]:
+    """Ops of TFLite's own that a closed list lacks: every conversion has them. Others may be rewritten."""
     limits = runtime.limits
     if limits is None or limits.outside != "refused" or description.format not in limits.ops:
-        return False
-    return any(":" not in op and op not in limits.ops[description.format] for op in description.ops)
+        return []
+    return [op for op in description.ops if ":" not in op and op not in limits.ops[description.format]]
 
 
 def _has_room(made: TargetVerdict, smaller: float) -> bool:
