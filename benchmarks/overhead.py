@@ -148,7 +148,11 @@ def main() -> None:
                 flush=True,
             )
     if options.write:
-        (HERE / "results/overhead.json").write_text(json.dumps(rows, indent=1) + "\n")
+        results = HERE / "results/overhead.json"
+        kept = json.loads(results.read_text()) if results.exists() else []
+        names = {row["model"] for row in rows}
+        rows = [row for row in kept if row["model"] not in names] + rows
+        results.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":
