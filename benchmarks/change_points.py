@@ -74,7 +74,7 @@ def false_alarms(scale: float) -> None:
 
 
 def power(scale: float) -> None:
-    print("| change | length | 1 s.d. | 2 s.d. | 3 s.d. | 5 s.d. |")
+    print("| change | length | 1 | 2 | 3 | 5 |")
     print("| --- | --- | --- | --- | --- | --- |")
     places = {
         "in the middle": lambda count: slice(count // 2, count),
