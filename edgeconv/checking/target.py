@@ -296,8 +296,8 @@ def _with_conversion(
     format_name = made.format if made.format in taken else taken[0]
     staying = [_ops_that_stay(one, description) for one in runtimes] if made.format == format_name else []
     if staying and all(staying):
-        advice = f"no conversion takes {', '.join(staying[0])} away: replace it in the model, or the target"
-        return dataclasses.replace(made, problems=(*made.problems, Problem("ops-stay", advice)))
+        what = f"no conversion takes {', '.join(staying[0])} away: replace it in the model, or the target"
+        return dataclasses.replace(made, problems=(*made.problems, Problem("ops-stay", what)))
     precision = _precision_that_fits(made, place, runtimes, format_name)
     if any(problem.code in _SPACE and problem.severity == "refused" for problem in made.problems):
         smaller = _BYTES.get(precision, 4) / _BYTES.get(made.precision or "", 4)
