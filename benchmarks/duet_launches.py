@@ -11,16 +11,14 @@ of the same model, so that 102 units against 100 are 2 % more work whatever the 
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -140,38 +138,6 @@ def unpacked(said: bytes, status: int, arms: Mapping[str, Arm], plan: LaunchPlan
         raise RuntimeError(f"a launch ended with status {status} after {len(said)} bytes")
     values = np.frombuffer(said, np.int64).reshape(len(arms), plan.bursts, plan.length)
     return dict(zip(arms, values, strict=True))
-
-
-@contextlib.contextmanager
-def toggling(loops: int, seed: int = 0) -> Iterator[None]:
-    """Other load: every 50 to 500 ms between none and ``loops`` busy loops are running."""
-    workers = [subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) for _ in range(loops)]
-    toggler = os.fork() if loops else 0
-    if loops and toggler == 0:
-        _toggle([worker.pid for worker in workers], random.Random(seed), os.getppid())
-    try:
-        yield
-    finally:
-        if loops:
-            os.kill(toggler, signal.SIGKILL)
-            os.waitpid(toggler, 0)
-        for worker in workers:
-            worker.kill()
-            worker.wait()
-
-
-def _toggle(loops: list[int], rng: random.Random, parent: int) -> None:
-    """Stop and continue busy loops until the parent is gone; then end them."""
-    try:
-        while os.getppid() == parent:
-            running = rng.randrange(len(loops) + 1)
-            for place, loop in enumerate(loops):
-                os.kill(loop, signal.SIGCONT if place < running else signal.SIGSTOP)
-            time.sleep(rng.uniform(0.05, 0.5))
-        for loop in loops:
-            os.kill(loop, signal.SIGKILL)
-    finally:
-        os._exit(0)
 
 
 def preload(paths: Iterable[str]) -> None:

@@ -1,48 +1,38 @@
 """Whether the regression verdict errs as rarely as it says, on real runtimes with work injected by count.
 
-Run as ``python benchmarks/regression.py run OUT`` (options below), then ``python benchmarks/regression.py table OUT``. Each
-decision is a run of ``edgeconv.latency.duet`` on fresh forked launches; its row goes to ``OUT/rows.jsonl`` and the raw samples of all
-its launches to ``OUT/raw``. The models: a TFLite file given with ``--tflite`` (a small one) and one with ``--larger``; a sample of
-an arm is so many inferences of it that the share of injected work is exact (``duet_launches.py``).
+``python benchmarks/regression.py run OUT`` makes decisions by ``edgeconv.latency.duet`` on forked launches; their rows go to
+``OUT/rows.jsonl``, the raw samples to ``OUT/raw``, as ``edgeconv drill --keep OUT`` does with the launches of ``edgeconv regress``. The
+models are given with ``--tflite``; a sample of an arm is so many inferences that the share of injected work is exact.
 
-``python benchmarks/regression.py units OUT --tflite …`` compares forked launches with interpreters started anew.
-
-The table has, for each model, load and effect: how often which verdict, seconds of measuring, how often the 95 % interval has the
-injected ratio; for equals how often a test at 1, 5 and 10 % calls them different (by cutting the launches anew into
-runs of 24, looked at seven times); and what the rules of other tools say of the same samples.
+``… table OUT…`` prints verdicts, rates with intervals, calibration and the rules of other tools, of folders of either kind;
+``… pack OUT FILE.jsonl.gz`` keeps the rows; ``… units OUT`` compares forked launches with interpreters started anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import random
-import resource
 import time
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
-from duet_launches import Arm, launch, launch_anew, opened, preload, toggling
+from duet_launches import Arm, launch, launch_anew, opened, preload
 
 from edgeconv.latency.channels import Launch, between
-from edgeconv.latency.decisions import Policy, judge
+from edgeconv.latency.decisions import Policy
+from edgeconv.latency.drill import keep_trial, kept_trials
 from edgeconv.latency.duet import run
+from edgeconv.latency.other_load import toggling
 from edgeconv.latency.plan import launch_plan
-from edgeconv.latency.rules_of_others import RULES, one_after_the_other, together
-
-CUT = 24
-LEVELS = (0.01, 0.05, 0.10)
-
-
-def processor_seconds() -> float:
-    """Processor time of this process and of the launches that have ended."""
-    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+from edgeconv.latency.rates import Trial, summary
+from edgeconv.latency.sources import BASELINE, CANDIDATE
 
 
 def inference_seconds(path: str) -> float:
@@ -79,8 +69,6 @@ def cases(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def measure(options: argparse.Namespace) -> None:
     """Make decisions in random order of models, effects and load until all are made or the time is over."""
-    out = Path(options.out)
-    (out / "raw").mkdir(parents=True, exist_ok=True)
     preload(options.tflite)
     begun, made = time.monotonic(), 0
     tasks = [
@@ -91,56 +79,36 @@ def measure(options: argparse.Namespace) -> None:
         for _ in range(number)
     ]
     random.Random(options.seed).shuffle(tasks)
-    with (out / "rows.jsonl").open("a") as rows:
-        for number, (case, effect, loops) in enumerate(tasks):
-            if time.monotonic() - begun > options.minutes * 60:
-                break
-            arms = {
-                "A": Arm(case["path"], case["units"]),
-                "B": Arm(case["path"], round(case["units"] * (1 + effect / 100))),
-            }
-            plan = launch_plan(case["seconds"])
-            seed = options.seed * 1_000_003 + number * 1009
-            policy = Policy(threshold=options.threshold / 100, seconds=options.seconds)
-            before = processor_seconds()
-            with toggling(loops, seed):
-                decisions, launches = run(
-                    lambda n, s=seed, a=arms, p=plan: launch(a, p, s + n), "A", ["B"], policy
-                )
-                processor = processor_seconds() - before
-            raw = f"{options.seed}-{number}.npz"
-            np.savez_compressed(
-                out / "raw" / raw, **{name: np.stack([one[name] for one in launches]) for name in arms}
+    for number, (case, effect, loops) in enumerate(tasks):
+        if time.monotonic() - begun > options.minutes * 60:
+            break
+        arms = {
+            "A": Arm(case["path"], case["units"]),
+            "B": Arm(case["path"], round(case["units"] * (1 + effect / 100))),
+        }
+        plan = launch_plan(case["seconds"])
+        seed = options.seed * 1_000_003 + number * 1009
+        policy = Policy(threshold=options.threshold / 100, seconds=options.seconds)
+        with toggling(loops, seed):
+            (decision,), launches = run(
+                lambda n, s=seed, a=arms, p=plan: launch(a, p, s + n), "A", ["B"], policy
             )
-            (decision,) = decisions
-            row = {
-                "model": case["name"],
-                "units": [arms["A"].units, arms["B"].units],
-                "effect": effect,
-                "loops": loops,
-                "load": os.getloadavg()[0],
-                "verdict": decision.verdict,
-                "seconds": round(decision.seconds, 3),
-                "processor_seconds": round(processor, 3),
-                "launches": decision.launches,
-                "planned_looks": decision.planned_looks,
-                "raw": raw,
-                "channels": {
-                    name: [
-                        one.verdict,
-                        one.ratio,
-                        one.low,
-                        one.high,
-                        one.p_slower,
-                        one.p_faster,
-                        one.detectable,
-                    ]
-                    for name, one in decision.channels.items()
-                },
-            }
-            rows.write(json.dumps(row) + "\n")
-            rows.flush()
-            made += 1
+        typical = decision.channels["typical"]
+        one = Trial(
+            model=case["name"],
+            effect=effect,
+            true=arms["B"].units / arms["A"].units,
+            loops=loops,
+            verdict=decision.verdict,
+            seconds=decision.seconds,
+            low=typical.low,
+            high=typical.high,
+            detectable=typical.detectable,
+            launches=[{BASELINE: each["A"], CANDIDATE: each["B"]} for each in launches],
+            load=os.getloadavg()[0],
+        )
+        keep_trial(options.out, f"{options.seed}-{number}", one)
+        made += 1
     print(f"{made} of {len(tasks)} decisions in {time.monotonic() - begun:.0f} s")
 
 
@@ -171,104 +139,52 @@ def units(options: argparse.Namespace) -> None:
             )
 
 
-def table(out: Path, most: int) -> None:
-    """Print what the rows and raw samples say."""
-    rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
-    groups = defaultdict(list)
-    for row in rows:
-        groups[row["model"], row["loops"], row["effect"]].append(row)
-    print(
-        "| model | busy loops | injected | decisions | regressed | ok | improved | inconclusive | seconds, median and p95 | of processor time | found within 5 s | 95 % interval has it |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
-    for (model, loops, effect), group in sorted(groups.items()):
-        seconds = [row["seconds"] for row in group]
-        used = [row.get("processor_seconds", np.nan) for row in group]
-        verdicts = [
-            sum(row["verdict"] == verdict for row in group)
-            for verdict in ("regressed", "ok", "improved", "inconclusive")
-        ]
-        quick = sum(row["verdict"] == "regressed" and row["seconds"] <= 5 for row in group)
-        true = group[0]["units"][1] / group[0]["units"][0]
-        covered = np.mean(
-            [row["channels"]["typical"][2] <= true <= row["channels"]["typical"][3] for row in group]
-        )
-        shown = " | ".join(str(count) for count in verdicts)
-        print(
-            f"| {model} | {loops} | {effect} % | {len(group)} | {shown} | {np.median(seconds):.1f}, {np.quantile(seconds, 0.95):.1f} | {np.median(used):.1f} | {quick} | {covered:.1%} |"
-        )
-    calibration(out, groups)
-    rng = random.Random(0)
-    by_effect = defaultdict(list)
-    for row in rows:
-        by_effect[row["effect"]].append(row)
-    others(out, [row for group in by_effect.values() for row in rng.sample(group, min(len(group), most))])
-
-
-def raw_launches(out: Path, row: dict[str, Any]) -> list[Launch]:
-    """The samples of one decision, a launch each."""
-    with np.load(out / "raw" / row["raw"]) as stored:
-        return [
-            dict(zip(stored.files, pair, strict=True))
-            for pair in zip(*(stored[name] for name in stored.files), strict=True)
-        ]
-
-
-def cut(out: Path, group: list[dict[str, Any]]) -> Iterator[list[Launch]]:
-    """The launches of a group of decisions, in order, cut into runs of the same length and of one plan."""
-    held: list[Launch] = []
-    for row in group:
-        found = raw_launches(out, row)
-        if held and held[0]["A"].shape != found[0]["A"].shape:
-            held = []
-        held += found
-        while len(held) >= CUT:
-            yield held[:CUT]
-            held = held[CUT:]
-
-
-def calibration(out: Path, groups: dict[Any, list[dict[str, Any]]]) -> None:
-    """How often equals are called different by a test at some levels, and what the intervals cover."""
-    p_values, inside = [], []
-    for (_, _, effect), group in groups.items():
-        true = group[0]["units"][1] / group[0]["units"][0]
-        for launches in cut(out, group):
-            (decision,) = judge(launches, "A", ["B"], planned_launches=CUT)
-            typical = decision.channels["typical"]
-            inside.append(typical.low <= true <= typical.high)
-            if effect == 0:
-                p_values.append(min(one.p_adjusted for one in decision.channels.values()))
-    rates = (
-        ", ".join(f"{np.mean(np.array(p_values) <= level):.2%} at {level:.0%}" for level in LEVELS)
-        if p_values
-        else "none"
-    )
-    print(
-        f"\nEquals called different, all channels and looks together, {len(p_values)} runs of {CUT} launches: {rates}"
-    )
-    print(
-        f"95 % intervals that have the injected ratio: {np.mean(inside):.1%} of {len(inside)} runs of {CUT} launches"
-    )
-
-
-def others(out: Path, rows: list[dict[str, Any]]) -> None:
-    """The rules of other tools on the same samples, measured together and as if one after the other."""
-    for title, arranged in (
-        ("as measured, together", together),
-        ("baseline first, then the candidate", one_after_the_other),
-    ):
-        said: dict[str, dict[float, list[bool]]] = defaultdict(lambda: defaultdict(list))
-        for row in rows:
-            sides = arranged(raw_launches(out, row), "A", "B")
-            for name, rule in RULES.items():
-                said[name][row["effect"]].append(rule(*sides))
-            said["edgeconv"][row["effect"]].append(row["verdict"] == "regressed")
-        effects = sorted({row["effect"] for row in rows})
+def table(folders: Sequence[Path], threshold: float, most: int) -> None:
+    """Print what the rows and raw samples of some folders say together."""
+    said = summary([one for folder in folders for one in kept_trials(folder)], threshold / 100, most)
+    heads = ("sample", "busy loops", "injected", "decisions", "regressed", "ok", "improved", "inconclusive")
+    print_row(*heads, "right within 5 s", "seconds: median, p95, most", "95 % interval has it", "detectable")
+    print("|---" * 12 + "|")
+    for cell in said.cells:
+        counts = [cell.verdicts.get(name, 0) for name in heads[4:]]
+        seconds = ", ".join(f"{each:.1f}" for each in cell.seconds)
+        print_row(cell.model, cell.loops, f"{cell.effect:g} %", cell.decisions, *counts, cell.right_within_5_s,
+                  seconds, cell.covered, f"{100 * cell.detectable:.2g} %")  # fmt: skip
+    print(f"\nload average {said.loads[0]:.1f} to {said.loads[1]:.1f}\n")
+    rates = {"equals called changed": said.false_alarms, "equals called ok": said.ok}
+    for effect, each in said.found.items():
+        rates[f"+{effect:g} % called regressed"] = each
+        rates[f"+{effect:g} % called regressed within 5 s"] = said.found_within_5_s[effect]
+    rates["95 % intervals that have the true ratio"] = said.covered
+    for level, each in said.calibration.items():
+        rates[f"equals cut anew called different at {level:.0%}"] = each
+    print_row("what", "how often", "95 % interval of the rate")
+    print("|---" * 3 + "|")
+    for name, each in rates.items():
+        print_row(name, f"{each.hits} of {each.of}", f"{100 * each.low:.2f} to {100 * each.high:.2f} %")
+    for title, rules in said.others.items():
+        effects = list(rules["edgeconv"])
         print(f"\nCalled slower, {title}:\n")
-        print("| rule | " + " | ".join(f"+{effect} %" for effect in effects) + " |")
+        print_row("rule", *(f"+{effect:g} %" for effect in effects))
         print("|---" * (len(effects) + 1) + "|")
-        for name, of in said.items():
-            print(f"| {name} | " + " | ".join(f"{np.mean(of[effect]):.1%}" for effect in effects) + " |")
+        for name, of in rules.items():
+            print_row(name, *(f"{of[effect].hits} of {of[effect].of}" for effect in effects))
+
+
+def print_row(*cells: object) -> None:
+    """A row of a Markdown table."""
+    print("| " + " | ".join(map(str, cells)) + " |")
+
+
+def pack(folder: Path, into: Path) -> None:
+    """Keep the rows of a folder in one compressed file, with each launch's typical log-ratio for its samples."""
+    with gzip.open(into, "wt") as stream:
+        for one in kept_trials(folder):
+            row = {key: value for key, value in vars(one).items() if key != "launches"}
+            values = between(one.launches, BASELINE, CANDIDATE)["typical"].values
+            stream.write(
+                json.dumps({**row, "typical": [round(value, 5) for value in values.tolist()]}) + "\n"
+            )
 
 
 def main() -> None:
@@ -276,8 +192,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("run", "units", "table"))
-    parser.add_argument("out", type=Path)
+    parser.add_argument("what", choices=("run", "units", "table", "pack"))
+    parser.add_argument("out", type=Path, nargs="+")
     parser.add_argument("--tflite", nargs="+", default=[], help="model files, TFLite or ONNX")
     parser.add_argument(
         "--microseconds",
@@ -301,12 +217,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    if options.what == "run":
-        measure(options)
-    elif options.what == "units":
-        units(options)
-    else:
-        table(options.out, options.others)
+    if options.what == "table":
+        return table(options.out, options.threshold, options.others)
+    if options.what == "pack":
+        return pack(*options.out)
+    (options.out,) = options.out
+    return measure(options) if options.what == "run" else units(options)
 
 
 if __name__ == "__main__":

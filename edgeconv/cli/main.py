@@ -24,6 +24,7 @@ _COMMANDS = {
     "bench": "Measure artifacts on devices: latency with its interval, memory, load time, size.",
     "check": "Will an artifact run on a target: runtimes, ops, libc, memory.",
     "regress": "Is an artifact slower than another: a verdict with known error rates.",
+    "drill": "What regress can detect on this machine, tried on known truths.",
     "targets": "Kinds of devices: list, show, add.",
     "devices": "Where artifacts run: list, add, probe, create, remove, clean.",
     "environments": "Side environments for what cannot live beside edgeconv: list, create, show, remove.",

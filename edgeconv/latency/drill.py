@@ -145,8 +145,6 @@ def trials(
     """
     if not tasks:
         raise UsageError("there is nothing to drill", why="no effect can be injected into what was given")
-    if keep is not None:
-        (keep / "raw").mkdir(parents=True, exist_ok=True)
     drawn, begun, number, rounds = random.Random(seed), clock(), 0, 0
     own = dataclasses.replace(policy, alpha=max(1e-6, policy.alpha * SHARES["latency"]))
     with Together() as way:
@@ -158,7 +156,7 @@ def trials(
                     return
                 one = _trial(way, task, own, drawn.randrange(1 << 40))
                 if keep is not None:
-                    _keep(keep, f"{seed}-{number}", one)
+                    keep_trial(keep, f"{seed}-{number}", one)
                 number += 1
                 yield one
             rounds += 1
@@ -195,7 +193,9 @@ def _told(task: Task, decision: Decision, launches: Sequence[Launch], load: floa
     )
 
 
-def _keep(folder: Path, name: str, one: Trial) -> None:
+def keep_trial(folder: Path, name: str, one: Trial) -> None:
+    """Add a row to ``rows.jsonl`` of a folder, and its raw samples to ``raw``."""
+    (folder / "raw").mkdir(parents=True, exist_ok=True)
     samples = {side: np.stack([launch[side] for launch in one.launches]) for side in (BASELINE, CANDIDATE)}
     np.savez_compressed(folder / "raw" / f"{name}.npz", **samples)  # type: ignore[arg-type]
     row = {each.name: getattr(one, each.name) for each in dataclasses.fields(one) if each.name != "launches"}
