@@ -344,7 +344,8 @@ def _explained(log: Path, spec: Spec) -> UnavailableError | ConversionError:
             f"the environment '{spec.id}' cannot be made: there is no {missing[1]} for this Python here",
             hint=f"read {log}",
         )
-    if "No space left on device" in text:
+    # The log lies on the same disk, and may have had no room for the last words.
+    if "No space left on device" in text or shutil.disk_usage(log.parent).free < 1 << 20:
         return UnavailableError(
             f"the environment '{spec.id}' cannot be made: the disk is full",
             hint="free some space, or move edgeconv's cache with EDGECONV_CACHE_DIR",

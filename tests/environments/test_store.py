@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
+import subprocess
 import sys
 import zipfile
 
@@ -317,3 +318,23 @@ def test_the_old_runtimes_really_infer(tmp_path):
     )
     said = run_in(made, script, {"model": str(model)}, scratch=tmp_path, seconds=60)
     assert said == {"numpy": "1.26.4", "given": [2.0, 4.0]}
+
+
+def test_a_full_disk_is_told_as_one_although_the_log_has_no_room_for_it(tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], stderr=-3)
+    if mounted.returncode != 0:
+        pytest.skip("a small disk cannot be mounted here")
+    try:
+        command = [sys.executable, "-m", "edgeconv", "environments", "create", "onnxruntime==1.20.1"]
+        said = subprocess.run(
+            command,
+            env=os.environ | {"EDGECONV_CACHE_DIR": str(folder / "c")},
+            capture_output=True,
+            text=True,
+        )
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+    assert said.returncode == 4
+    assert "the disk is full" in said.stderr
