@@ -15,7 +15,7 @@ from edgeconv.devices.session import Wish
 from edgeconv.errors import UsageError
 from edgeconv.formats.base import Contract, TensorSpec
 from edgeconv.formats.registry import identify
-from edgeconv.latency.built_in import fully_connected
+from edgeconv.latency.built_in import network
 from edgeconv.latency.decisions import Policy
 from edgeconv.latency.drill import Subject, inference_seconds, tasks_of, trials
 from edgeconv.latency.rates import Summary, Trial, summary
@@ -134,18 +134,15 @@ def _of_size(way: Together, request: DrillRequest, size: float, folder: Path) ->
 
     def of(layers: int) -> tuple[Side, float]:
         path = folder / f"layers-{layers}.tflite"
-        path.write_bytes(fully_connected(layers))
+        path.write_bytes(network(layers))
         side = _side(path, request)
         return side, inference_seconds(way, side)
 
-    (side, one), (_, many) = of(1), of(65)
-    layers = max(1, round(1 + (size / _UNITS - one) / max((many - one) / 64, 1e-9)))
-    seconds = one
-    for _ in range(2):  # a longer network does not fit into the same caches
-        if layers > 1:
-            side, seconds = of(layers)
-            if not 0.8 < size / _UNITS / seconds < 1.25:
-                layers = max(1, round(layers * size / _UNITS / seconds))
+    (side, seconds), wanted = of(0), size / _UNITS
+    if wanted > 2 * seconds:
+        (_, one), (_, many) = of(1), of(9)
+        layers = max(1, round(1 + (wanted - one) / max((many - one) / 8, 1e-9)))
+        side, seconds = of(layers)
     units = max(1, round(size / seconds / _UNITS)) * _UNITS
     return Subject(f"built-in, {units} × {1e6 * seconds:.3g} µs", side, seconds, units)
 
