@@ -304,6 +304,9 @@ def page(found: Mapping[str, Any]) -> str:
     lines = [
         "# What emulated boards compute",
         "",
+        "*I have no board, and want to know what an emulated one is good for:* it tells whether an artifact loads on ARM and what it",
+        "computes there, by the tables below, and never how fast. To make one: `edgeconv devices create rpi4-emulated`.",
+        "",
         "Made by `python benchmarks/boards.py`; the raw results are in `benchmarks/results/boards.json`. What boards",
         "are and how they are made: [devices](devices.md).",
         "",

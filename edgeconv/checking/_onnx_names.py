@@ -54,7 +54,8 @@ def into_order(graph: Any) -> bool:
         nodes = [type(node).FromString(node.SerializeToString()) for node in graph.node]
         del graph.node[:]
         graph.node.extend(nodes[place] for place in order)
-    return all([into_order(body) for node in graph.node for body in _bodies(node)])
+    ordered = [into_order(body) for node in graph.node for body in _bodies(node)]  # all of them, in any case
+    return all(ordered)
 
 
 def _bodies(node: Any) -> Iterator[Any]:

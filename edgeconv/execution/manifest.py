@@ -113,12 +113,16 @@ class ArtifactRecord(_Model):
     checks: list[CheckRecord] = Field(default_factory=list, description="one a runtime of each target named")
 
     @property
+    def checked_for(self) -> list[str]:
+        """Targets that it was checked for."""
+        return list(dict.fromkeys(check.target for check in self.checks))
+
+    @property
     def refused_by(self) -> list[str]:
         """Targets none of whose runtimes takes it."""
-        targets = dict.fromkeys(check.target for check in self.checks)
         return [
             target
-            for target in targets
+            for target in self.checked_for
             if all(check.verdict == "refused" for check in self.checks if check.target == target)
         ]
 

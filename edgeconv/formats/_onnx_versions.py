@@ -1,7 +1,7 @@
 """Which ONNX Runtime takes which ONNX files, as measured of the releases themselves.
 
-``edgeconv.checking`` has the whole measurement; this is the part of it that describing a file needs, and a test
-holds the two together.
+``edgeconv.checking`` has the whole measurement; this is the part of it that describing a file needs, and a
+test holds the two together.
 """
 
 from __future__ import annotations

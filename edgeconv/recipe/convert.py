@@ -30,7 +30,15 @@ from edgeconv.recipe.contracts import describe_source, require_ranks, source_con
 from edgeconv.recipe.cut_detectors import cut_by_structure, cut_where_refused, is_cut_by_structure
 from edgeconv.recipe.detection import looked_at
 from edgeconv.recipe.fingerprints import option_sha256
-from edgeconv.recipe.for_targets import chosen_for, opset_for, pinned_shapes, places_of, runs_on, with_checks
+from edgeconv.recipe.for_targets import (
+    chosen_for,
+    fits_nowhere,
+    opset_for,
+    pinned_shapes,
+    places_of,
+    runs_on,
+    with_checks,
+)
 from edgeconv.recipe.front_ends import plan_front_end
 from edgeconv.recipe.inputs import InputMaker, gate_tolerances
 from edgeconv.recipe.loop import run_in_own_loop
@@ -202,7 +210,7 @@ def exit_code(manifest: Manifest) -> ExitCode:
         return ExitCode.UNAVAILABLE
     wrong = manifest.front_end is not None and manifest.front_end.gate.verdict == "fail"
     wrong = wrong or (manifest.back_end is not None and not manifest.back_end.passed)
-    if wrong or any(a.gate.verdict != "pass" or a.refused_by for a in manifest.artifacts):
+    if wrong or any(a.gate.verdict != "pass" for a in manifest.artifacts) or fits_nowhere(manifest.artifacts):
         return ExitCode.VERDICT_FAILED
     if any(gate.verdict != "pass" for a in manifest.artifacts for gate in a.device_gates):
         return ExitCode.VERDICT_FAILED

@@ -16,7 +16,14 @@ from edgeconv.checking.onnx import newest_opset
 from edgeconv.checking.target import TargetVerdict, check
 from edgeconv.conversions.onnx_from_frozen_graph import DEFAULT_OPSET as USUAL_OPSET
 from edgeconv.errors import EdgeconvError, UsageError
-from edgeconv.execution.manifest import CheckRecord, Manifest, ProblemRecord, read_manifest, write_manifest
+from edgeconv.execution.manifest import (
+    ArtifactRecord,
+    CheckRecord,
+    Manifest,
+    ProblemRecord,
+    read_manifest,
+    write_manifest,
+)
 from edgeconv.formats.base import Contract, Shape
 from edgeconv.recipe.request import ConversionRequest, Target
 from edgeconv.targets.loading import Place, find_place
@@ -162,6 +169,18 @@ def with_checks(
         return made
     write_manifest(folder, _with(whole, checks))
     return made
+
+
+def fits_nowhere(artifacts: Sequence[ArtifactRecord]) -> bool:
+    """Whether an artifact was made for targets none of which takes it, or a target takes none of them.
+
+    One that is made for another of several targets does not have to run on all.
+    """
+    useless = any(a.checks and a.refused_by == a.checked_for for a in artifacts)
+    targets = {target for a in artifacts for target in a.checked_for}
+    return useless or any(
+        all(target in a.refused_by for a in artifacts if target in a.checked_for) for target in targets
+    )
 
 
 def _with(manifest: Manifest, checks: Mapping[str, list[CheckRecord]]) -> Manifest:

@@ -65,7 +65,7 @@ def test_it_takes_the_wheels_that_pip_takes_there_and_no_newer_ones(board):
 
 def test_the_64_bit_pi_has_a_current_and_an_old_version_of_each_runtime():
     ids = {runtime.id for runtime in find_board("rpi4-emulated").userland.runtimes}
-    assert ids >= {"litert==2.3.0", "litert==1.3.0", "onnxruntime==1.31.1", "onnxruntime==1.16.3"}
+    assert ids >= {"litert==2.3.0", "litert==1.4.0", "onnxruntime==1.31.1", "onnxruntime==1.16.3"}
     assert "tflite-runtime==2.14.0" in ids
 
 

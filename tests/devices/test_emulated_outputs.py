@@ -121,7 +121,7 @@ def equal(here: Outputs, other: Outputs, precision: str) -> bool:
 def test_every_artifact_runs_with_every_runtime_of_both_boards(there: dict[str, Outputs]) -> None:
     assert set(there) == {
         "aarch64 litert==2.3.0",
-        "aarch64 litert==1.3.0",
+        "aarch64 litert==1.4.0",
         "aarch64 tflite-runtime==2.14.0",
         "aarch64 onnxruntime==1.31.1",
         "aarch64 onnxruntime==1.16.3",

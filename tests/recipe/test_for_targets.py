@@ -7,8 +7,9 @@ import json
 import pytest
 
 from edgeconv.errors import UsageError
+from edgeconv.execution.manifest import ArtifactRecord, CheckRecord
 from edgeconv.formats.base import Contract, TensorSpec
-from edgeconv.recipe.for_targets import chosen_for, pinned_shapes, runs_on
+from edgeconv.recipe.for_targets import chosen_for, fits_nowhere, pinned_shapes, runs_on
 from edgeconv.targets.loading import find_place
 
 EVERYTHING = {
@@ -91,6 +92,41 @@ def test_an_old_board_gets_a_file_that_it_takes_and_the_manifest_says_so(edgecon
     assert (check["runtime"], check["version"]) == ("tflite-runtime", "2.14.0")
     written = json.loads((tmp_path / "old" / "manifest.json").read_text())
     assert [a["checks"] for a in written["artifacts"] if a["id"] == "tflite.dynamic"] == [record["checks"]]
+
+
+@pytest.mark.slow
+def test_what_is_made_for_one_of_two_targets_need_not_run_on_the_other(edgeconv, wide):
+    both = edgeconv(
+        "convert", wide, "--to", "tflite,onnx", "--target", "rpi4-32,rpi4", "-o", "both", "--json"
+    )
+    said = {
+        a["id"]: {c["target"] for c in a["checks"] if c["verdict"] == "runs"} for a in both.json["artifacts"]
+    }
+    assert said["onnx.fp32"] == {"rpi4"}
+    assert said["tflite.fp32"] == {"rpi4-32", "rpi4"}
+    assert both.code == 0, both.all
+    only = edgeconv("convert", wide, "--to", "tflite,onnx", "--target", "rpi4-32", "-o", "only")
+    assert only.code == 1, only.all  # nobody asked for has a use for the ONNX file
+
+
+@pytest.mark.parametrize(
+    ("checks", "nowhere"),
+    [
+        ({"a": {"x": "runs", "y": "refused"}, "b": {"x": "refused", "y": "runs"}}, False),
+        ({"a": {"x": "runs", "y": "refused"}}, True),  # y takes nothing
+        ({"a": {"x": "runs"}, "b": {"x": "refused"}}, True),  # b is of no use
+        ({"a": {"x": "unknown"}}, False),
+        ({"a": {}}, False),
+    ],
+)
+def test_each_target_has_to_take_something_and_each_artifact_to_run_somewhere(checks, nowhere):
+    records = [
+        ArtifactRecord.model_construct(
+            id=name, checks=[CheckRecord(target=t, verdict=v) for t, v in said.items()]
+        )
+        for name, said in checks.items()
+    ]
+    assert fits_nowhere(records) is nowhere
 
 
 def test_a_target_that_is_not_there_is_told_before_anything_is_begun(edgeconv, tmp_path):

@@ -204,7 +204,7 @@ def _onnx(file: dict[str, Any], asked: dict[str, Any], reached: Callable[[str], 
 
 
 def _values(shape: Any, dtype: Any, position: int, value: Any) -> Any:
-    """Seeded values that most models take: numbers from 0 to 1, indices 0 and 1, for text a word that is a number too."""
+    """Seeded values that most models take: numbers from 0 to 1, indices 0 and 1, text that is a number."""
     import numpy
 
     shape, dtype = [int(size) for size in shape], numpy.dtype(dtype)
