@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def _threads(context: click.Context, parameter: click.Parameter, value: str) -> 
         "edgeconv bench model.fp32.tflite model.int8.tflite",
         "edgeconv bench model.tflite --device pi4-lab --threads 1,2,4 --profile",
         "edgeconv bench model.onnx --runtime onnxruntime==1.16.3 --output today.json",
+        "edgeconv bench model.int8.tflite --record",
     ),
 )
 @click.argument("artifacts", type=PATH, nargs=-1, required=True)
@@ -65,6 +67,10 @@ def _threads(context: click.Context, parameter: click.Parameter, value: str) -> 
 )
 @click.option("--seed", type=int, default=0, help="Of the inputs and the order.  [0]")
 @click.option("--output", type=PATH, metavar="FILE.json", help="Write all samples there.")
+@click.option(
+    "--record", is_flag=True, help="Keep it in the history; the reference set there is measured beside it."
+)
+@click.option("--store", metavar="URL|FILE", help="Where the history is, for --record.  [$EDGECONV_HISTORY]")
 @common
 def command(
     artifacts: tuple[Path, ...],
@@ -82,6 +88,8 @@ def command(
     cool_seconds: float,
     seed: int,
     output: Path | None,
+    record: bool,
+    store: str | None,
     as_json: bool,
     quiet: bool,
     verbose: int,
@@ -89,11 +97,11 @@ def command(
 ) -> int:
     """Measure ARTIFACTS: latency with its interval, load time, memory, throughput, size."""
     from edgeconv.cli.bench_lines import bench_document, print_bench
-    from edgeconv.errors import UsageError
+    from edgeconv.errors import EdgeconvError, UsageError
     from edgeconv.latency import records
     from edgeconv.latency.bench import Effort
     from edgeconv.latency.spoiled import Limits
-    from edgeconv.recipe.benching import BenchRequest, bench
+    from edgeconv.recipe.benching import BenchRequest, bench, keep
     from edgeconv.recipe.request import parse_shapes
 
     pinned: dict[str, tuple[int, ...]] = {}
@@ -103,6 +111,8 @@ def command(
         pinned[name] = tuple(size for size in shape if size is not None)
     if output is not None and not output.absolute().parent.is_dir():
         raise UsageError("there is no such folder", where=str(output.parent), hint="make it first")
+    if store is not None and not record:
+        raise UsageError("a history is named and nothing is to be kept in it", hint="add --record")
 
     on_one_line = not (verbose or quiet or as_json) and sys.stderr.isatty()
 
@@ -125,6 +135,8 @@ def command(
             seed=seed,
             options={"signature": signature} if signature is not None else {},
             with_profile=with_profile,
+            record=record,
+            store=store,
         ),
         say,
     )
@@ -132,8 +144,17 @@ def command(
         click.echo("\r\033[K", err=True, nl=False)
     if output is not None:
         records.write(output, found.run.measurements)
+    kept: tuple[list[str], str] | None = None
+    lost: EdgeconvError | None = None
+    if record:
+        try:
+            kept = keep(found, store=store, command=shlex.join(["edgeconv", *sys.argv[1:]]))
+        except EdgeconvError as error:
+            lost = error  # what was measured is shown all the same
     if as_json:
-        print_json(bench_document(found))
+        print_json(bench_document(found, kept))
     else:
-        print_bench(found, quiet=quiet, verbose=bool(verbose))
+        print_bench(found, quiet=quiet, verbose=bool(verbose), kept=kept)
+    if lost is not None:
+        raise lost
     return max((int(each.error.exit_code) for each in found.run.broken), default=0)

@@ -27,8 +27,10 @@ _WATCHED = 1.3
 """From so many times its own time on, what a profile adds up to says more of the profiler."""
 
 
-def print_bench(benched: Benched, *, quiet: bool, verbose: bool) -> None:
-    """The measurements of each device, what they say of each other, and what is to be doubted."""
+def print_bench(
+    benched: Benched, *, quiet: bool, verbose: bool, kept: tuple[list[str], str] | None = None
+) -> None:
+    """The measurements of each device, what they say of each other, what is to be doubted, what was kept."""
     from edgeconv.cli.guard import show_error
 
     measured = benched.run.measurements
@@ -38,6 +40,8 @@ def print_bench(benched: Benched, *, quiet: bool, verbose: bool) -> None:
         for name in dict.fromkeys(each.device.name for each in measured):
             chosen = [place for place, each in enumerate(measured) if each.device.name == name]
             _print_device(console, benched, summaries, chosen, verbose=verbose)
+        if kept is not None:
+            click.echo(plain(_kept_line(benched, *kept)))
     for broken in benched.run.broken:
         click.echo(f"not measured: {plain(broken.case.artifact.path)} on {broken.case.device.name}", err=True)
         show_error(broken.error)
@@ -47,6 +51,8 @@ def _print_device(
     console: Console, benched: Benched, summaries: list[Summary], chosen: list[int], *, verbose: bool
 ) -> None:
     measured = benched.run.measurements
+    compared = _compared(benched)
+    labels = [_label(each, benched) for each in measured]
     print_wrapped(console, _heading(measured[chosen[0]]), "bold")
     if measured[chosen[0]].device.emulated:
         print_wrapped(console, "emulated: these times say nothing of a real board", "yellow")
@@ -54,18 +60,20 @@ def _print_device(
         "latency", "runtime", ">median", ">95 % interval", ">p90", ">p99", ">p99.9", ">per second"
     )
     for place in chosen:
-        first.add_row(*_latency_row(measured[place], summaries[place]))
+        first.add_row(*_latency_row(measured[place], summaries[place], labels[place]))
     console.print(first)
     second = table_with(
         "start and cost", "warm-up", ">load", ">first", ">memory", ">model", ">size", ">launches"
     )
     for place in chosen:
-        second.add_row(*_cost_row(measured[place], summaries[place]))
+        second.add_row(*_cost_row(measured[place], summaries[place], labels[place]))
     console.print(second)
     for place in chosen:
-        reference = causes.reference_of(measured[place], tuple(measured))
+        one = measured[place]
+        frozen = one.artifact.sha256 in benched.references
+        reference = None if frozen else causes.reference_of(one, compared)
         if reference is not None:
-            lines = causes.said(measured[place], reference, benched.ops[place], benched.profiles[place])
+            lines = causes.said(one, reference, benched.ops[place], benched.profiles[place])
             for number, line in enumerate(lines):
                 print_wrapped(
                     console, line if number == 0 else f"  because {line}" if number == 1 else f"  and {line}"
@@ -93,7 +101,25 @@ def _heading(measurement: Measurement) -> str:
     return f"{measurement.device.name}: {', '.join(parts)}"
 
 
-def _latency_row(measurement: Measurement, summary: Summary) -> list[Any]:
+def _kept_line(benched: Benched, keys: list[str], where: str) -> str:
+    line = f"kept: {len(keys)} measurement{'s' if len(keys) != 1 else ''} in {where}"
+    if not benched.unreferenced:
+        return line
+    names = " or ".join(benched.unreferenced)
+    return f"{line}, without ratios of {names}: 'edgeconv history set-reference FILE' sets what they are to"
+
+
+def _compared(benched: Benched) -> tuple[Measurement, ...]:
+    """The measurements of what was asked for, without those of references."""
+    return tuple(each for each in benched.run.measurements if each.artifact.sha256 not in benched.references)
+
+
+def _label(measurement: Measurement, benched: Benched) -> str:
+    name = Path(measurement.artifact.path).name
+    return f"{name} (reference)" if measurement.artifact.sha256 in benched.references else name
+
+
+def _latency_row(measurement: Measurement, summary: Summary, label: str) -> list[Any]:
     setting = measurement.setting
     threads = f", {setting.threads} threads" if setting.threads != 1 else ""
     accelerator = f", {setting.accelerator}" if setting.accelerator else ""
@@ -102,7 +128,7 @@ def _latency_row(measurement: Measurement, summary: Summary) -> list[Any]:
         for fraction, value in summary.percentiles.items()
     ]
     return [
-        plain_text(Path(measurement.artifact.path).name, "bold"),
+        plain_text(label, "bold"),
         plain_text(f"{setting.runtime} {setting.version}{threads}{accelerator}"),
         plain_text(show_time(summary.latency.median), "bold"),
         _interval(summary.latency),
@@ -111,12 +137,12 @@ def _latency_row(measurement: Measurement, summary: Summary) -> list[Any]:
     ]
 
 
-def _cost_row(measurement: Measurement, summary: Summary) -> list[Any]:
+def _cost_row(measurement: Measurement, summary: Summary, label: str) -> list[Any]:
     settled = summary.warm_inferences
     warm = "not settled" if settled is None else f"{settled:.0f} inferences"
     spoiled = f", {summary.made - summary.launches} spoiled" if summary.made > summary.launches else ""
     return [
-        plain_text(Path(measurement.artifact.path).name, "bold"),
+        plain_text(label, "bold"),
         f"{_bars(curve(measurement.trusted[0]))} {warm}",
         show_time(summary.load_seconds.median * 1e9),
         "" if summary.first_ns is None else show_time(summary.first_ns),
@@ -205,12 +231,14 @@ def _print_profile(console: Console, measurement: Measurement, told: Profiled, *
     console.print(table)
 
 
-def bench_document(benched: Benched) -> dict[str, Any]:
-    """What ``--json`` prints: numbers, not samples; those are in ``--output``."""
-    measured = benched.run.measurements
+def bench_document(benched: Benched, kept: tuple[list[str], str] | None = None) -> dict[str, Any]:
+    """What ``--json`` prints: numbers, not samples; those are in ``--output`` and in the history."""
+    measured, compared = benched.run.measurements, _compared(benched)
     entries = []
     for place, each in enumerate(measured):
-        summary, reference = summarise(each), causes.reference_of(each, measured)
+        summary = summarise(each)
+        frozen = each.artifact.sha256 in benched.references
+        reference = None if frozen else causes.reference_of(each, compared)
         found = None if reference is None else ratio(each, reference)
         told = benched.profiles[place]
         entries.append(
@@ -223,6 +251,7 @@ def bench_document(benched: Benched) -> dict[str, Any]:
                 },
                 "setting": dataclasses.asdict(each.setting),
                 **_summary_fields(summary),
+                "reference": frozen,
                 "against": None
                 if reference is None or found is None
                 else {
@@ -254,6 +283,7 @@ def bench_document(benched: Benched) -> dict[str, Any]:
         "edgeconv": first.edgeconv,
         "measurements": entries,
         "broken": broken,
+        "kept": None if kept is None else {"measurements": kept[0], "store": kept[1]},
     }
 
 

@@ -259,11 +259,7 @@ class _Bench:
 
     def _facts_of(self, device: Device) -> DeviceFacts:
         if device.name not in self._facts:
-            with AgentClient(device) as client:
-                said, _ = client.ask("probe", silence=_silence(device))
-            self._facts[device.name] = DeviceFacts(
-                device.name, device.kind, device.emulated, target_of(device), said
-            )
+            self._facts[device.name] = device_facts(device)
         return self._facts[device.name]
 
     def _cool(self, device: Device) -> float:
@@ -282,6 +278,17 @@ class _Bench:
                     break
                 time.sleep(_COOL_POLL_SECONDS)
         return time.monotonic() - begun
+
+
+def device_facts(device: Device) -> DeviceFacts:
+    """What is known of a device, its agent's probe included: what a measurement says of where it was made.
+
+    Raises:
+        EdgeconvError: the device cannot be reached.
+    """
+    with AgentClient(device) as client:
+        said, _ = client.ask("probe", silence=_silence(device))
+    return DeviceFacts(device.name, device.kind, device.emulated, target_of(device), said)
 
 
 def null_model_ns(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from edgeconv.formats.registry import identify, sha256_of
 from edgeconv.latency.bench import BenchRun, Case, Effort, MakeInputs
 from edgeconv.latency.bench import run as measure
 from edgeconv.latency.profile import Profiled, profile
+from edgeconv.latency.records import Artifact
 from edgeconv.recipe.beside import contract_beside, is_bare
 from edgeconv.recipe.contracts import describe_source, source_contract
 
 _VARIANTS = 4
+_Described = tuple[Artifact, Contract | None, dict[str, Any], MakeInputs, Description]
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,9 @@ class BenchRequest:
         seed: of the probes and of the order.
         options: what else opening needs (``signature``, ``inputs``, ``outputs``).
         with_profile: also the time of every op.
+        record: what is measured is going to be kept in the history, so that the frozen reference of each
+            format, where one is set there, is measured beside it.
+        store: where the history is.
     """
 
     artifacts: tuple[Path, ...]
@@ -51,6 +56,8 @@ class BenchRequest:
     seed: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
     with_profile: bool = False
+    record: bool = False
+    store: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,11 +68,16 @@ class Benched:
         run: measurements, and cases that broke.
         ops: of each measurement, op type to count, as the file has them.
         profiles: of each measurement; ``None`` where none was asked for.
+        references: SHA-256 of the frozen references that were measured beside what was asked for, and that
+            nothing asked for is compared with.
+        unreferenced: formats that were to be kept with ratios, and for which no reference is set.
     """
 
     run: BenchRun
     ops: tuple[Mapping[str, int], ...]
     profiles: tuple[Profiled | None, ...]
+    references: frozenset[str] = frozenset()
+    unreferenced: tuple[str, ...] = ()
 
 
 def bench(request: BenchRequest, say: Callable[[str], None] = lambda text: None) -> Benched:
@@ -80,6 +92,13 @@ def bench(request: BenchRequest, say: Callable[[str], None] = lambda text: None)
     devices = [find_device(name) for name in dict.fromkeys(request.devices or ("local",))]
     choice = RuntimeChoice.parse(request.runtime) if request.runtime is not None else None
     described = {path: _described(path, request) for path in dict.fromkeys(request.artifacts)}
+    for path, (artifact, *_) in described.items():
+        try:
+            runtimes_for(artifact.format, choice)
+        except UsageError as error:
+            raise UsageError(error.what, where=str(path), hint=error.hint) from error
+    beside, unreferenced = _references([each[0] for each in described.values()], request)
+    described.update(beside)
     cases = [
         Case(
             artifact, path, contract, device, Wish(choice, threads, request.accelerator, options), make_inputs
@@ -88,27 +107,65 @@ def bench(request: BenchRequest, say: Callable[[str], None] = lambda text: None)
         for device in devices
         for threads in dict.fromkeys(request.threads)
     ]
-    for path, (artifact, *_) in described.items():
-        try:
-            runtimes_for(artifact.format, choice)
-        except UsageError as error:
-            raise UsageError(error.what, where=str(path), hint=error.hint) from error
     run = measure(cases, request.effort, say)
     broken = {id(each.case) for each in run.broken}
     left = [case for case in cases if id(case) not in broken]
     profiles: list[Profiled | None] = [None] * len(left)
     if request.with_profile:
         for place, case in enumerate(left):
+            if case.path in beside:
+                continue
             say(f"profile of {case.path.name} on {case.device.name}")
             profiles[place] = profile(case, seconds=request.effort.seconds)
-    return Benched(run, tuple(described[case.path][4].ops for case in left), tuple(profiles))
+    ops = tuple(described[case.path][4].ops for case in left)
+    references = frozenset(each[0].sha256 for each in beside.values())
+    return Benched(run, ops, tuple(profiles), references, unreferenced)
 
 
-def _described(
-    path: Path, request: BenchRequest
-) -> tuple[Any, Contract | None, dict[str, Any], MakeInputs, Description]:
-    from edgeconv.latency.records import Artifact
+def keep(benched: Benched, *, store: str | None = None, command: str = "") -> tuple[list[str], str]:
+    """Write what was measured into the history, with the ratios to the references measured beside it.
 
+    Returns:
+        The keys of the measurements, in their order, and where the history is (without a password).
+
+    Raises:
+        UnavailableError: the store cannot be reached.
+    """
+    from edgeconv.history import record_measurements
+    from edgeconv.history.location import locate
+
+    keys = record_measurements(benched.run.measurements, store=store, command=command)
+    return keys, str(locate(store))
+
+
+def _references(
+    artifacts: Sequence[Artifact], request: BenchRequest
+) -> tuple[dict[Path, _Described], tuple[str, ...]]:
+    """The frozen reference of each format to be kept, unless it is one of the artifacts anyway.
+
+    Samples, shapes and a signature that are given are those of the artifacts and not of the reference.
+
+    Returns:
+        The references, and the formats for which none is set.
+    """
+    if not request.record:
+        return {}, ()
+    from edgeconv.history import reference_artifact
+
+    own = replace(request, data=None, shapes={}, options={})
+    found, lacking = {}, []
+    for name in dict.fromkeys(each.format for each in artifacts):
+        path = reference_artifact(name, store=request.store)
+        if path is None:
+            lacking.append(name)
+            continue
+        described = _described(path, own)
+        if described[0].sha256 not in {each.sha256 for each in artifacts}:
+            found[path] = described
+    return found, tuple(lacking)
+
+
+def _described(path: Path, request: BenchRequest) -> _Described:
     part = identify(path)
     given = dict(request.options)
     description = describe_source(part, path, signature=given.get("signature"))
