@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from edgeconv.devices.base import Device, RuntimeChoice
-from edgeconv.devices.registry import find_device, target_of
+from edgeconv.devices.registry import find_device
 from edgeconv.devices.session import Wish
 from edgeconv.errors import EdgeconvError, UsageError
 from edgeconv.formats.base import Contract, TensorSpec
 from edgeconv.formats.registry import identify, sha256_of
+from edgeconv.latency.bench import device_facts
 from edgeconv.latency.decisions import Policy
+from edgeconv.latency.records import DeviceFacts
 from edgeconv.latency.regress import Comparison, Thresholds, compare
 from edgeconv.latency.sources import BASELINE, CANDIDATE, Side, look_at
 from edgeconv.recipe.beside import contract_beside
@@ -91,6 +93,8 @@ def regress(
             "says all the same with --emulated-anyway",
         )
     pairs, unmatched = find_pairs(request)
+    # As bench says it, so that what the two of them keep of one device is of one device.
+    where = device_facts(device) if request.record else None
     found = []
     for name, baseline, candidate in pairs:
         say(f"{name}: opening both")
@@ -113,8 +117,8 @@ def regress(
             say=say,
             after=after,
         )
-        if request.record:
-            _record(one, device, request)
+        if where is not None:
+            _record(one, where, request)
         found.append(one)
     return found, unmatched
 
@@ -221,11 +225,11 @@ def _culprit(way: Any, found: Comparison) -> Any:
     return find_culprit(way, found)
 
 
-def _record(one: Comparison, device: Device, request: RegressionRequest) -> None:
+def _record(one: Comparison, where: DeviceFacts, request: RegressionRequest) -> None:
     import dataclasses
 
     from edgeconv.history import record_decision
-    from edgeconv.latency.records import Artifact, DeviceFacts, Setting
+    from edgeconv.latency.records import Artifact, Setting
 
     sides = {BASELINE: one.baseline, CANDIDATE: one.candidate}
     artifacts = {
@@ -238,7 +242,6 @@ def _record(one: Comparison, device: Device, request: RegressionRequest) -> None
         )
         for name, side in sides.items()
     }
-    where = DeviceFacts(device.name, device.kind, device.emulated, target_of(device))
     record_decision(
         [one.decision],
         artifacts,

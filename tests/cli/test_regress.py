@@ -95,3 +95,29 @@ def test_json_has_no_number_that_is_none(edgeconv: Callable[..., Any], tmp_path:
     ran = edgeconv("regress", model, model, "--seconds", "0.01", "--json")
     document = json.loads(ran.out, parse_constant=lambda text: pytest.fail(text))
     assert document["pairs"][0]["quantities"][0]["high"] is None
+
+
+def test_what_is_recorded_is_of_the_device_that_bench_recorded(
+    edgeconv: Callable[..., Any], tmp_path: Path
+) -> None:
+    model, store = tflite_chain(tmp_path / "a.tflite", 3), ("--record", "--store", "h.sqlite")
+    ran = edgeconv("regress", model, model, "--seconds", "0.01", *store)
+    assert ran.code == 3, ran.all
+    ran = edgeconv("bench", model, "--launches", "1", "--seconds", "0.1", *store)
+    assert ran.code == 0, ran.all
+    series = (
+        "history",
+        "series",
+        "--absolute",
+        "--marked",
+        "--metric",
+        "typical",
+        "--store",
+        "h.sqlite",
+        "--json",
+    )
+    (one,) = edgeconv(*series).json["series"]
+    assert [point["unit"] for point in one["points"]] == ["ns", "ns", "ns"]  # baseline, candidate; bench's
+    edgeconv("history", "export", "h.json", "--store", "h.sqlite")
+    (device,) = json.loads((tmp_path / "h.json").read_text())["tables"]["devices"]
+    assert device["facts"]["processor"]
