@@ -101,7 +101,8 @@ def series(
 
 _NO_SERIES = (
     "there is no series yet: a point is the ratio of a measurement to the reference that was measured in the"
-    " same run ('edgeconv history set-reference FILE' sets it, --absolute shows absolute numbers)"
+    " same run ('edgeconv history set-reference FILE' sets it, --absolute shows absolute numbers, --marked"
+    " those that heat or load spoiled, too)"
 )
 
 

@@ -181,7 +181,15 @@ def entry_of(
         reference=None if reference is None else artifact_entry(reference.artifact),
         ratios={} if reference is None else ratios_between(one, reference),
         samples=samples,
-        marks=sorted({spoiled.kind for launch in one.launches for spoiled in launch.spoiled}),
+        # A spoiled launch that is not counted spoils no number; where too few others are left, all count.
+        marks=sorted(
+            {
+                spoiled.kind
+                for counted in (one, reference or one)
+                for launch in counted.trusted
+                for spoiled in launch.spoiled
+            }
+        ),
         context={"record": context},
         time=_time(one),
         **({} if key is None else {"id": key}),

@@ -56,12 +56,15 @@ def test_the_ratio_to_a_reference_of_the_same_run_is_kept_beside_the_absolute_nu
             assert typical.low <= typical.value
 
 
-def test_launches_that_something_spoiled_count_in_neither_side_of_a_ratio() -> None:
+@pytest.mark.parametrize(("spoiled", "marks"), [(5, []), (7, ["heat"])], ids=["enough left", "too few left"])
+def test_launches_that_something_spoiled_count_on_no_side_of_a_ratio_while_enough_are_left(
+    spoiled: int, marks: list[str]
+) -> None:
     reference, model = bench("reference.tflite", launches=12), bench(launches=12)
     hot = records.Spoiled("heat", "85 degrees")
     launches = [
         dataclasses.replace(launch, samples=launch.samples * 9, spoiled=(hot,))
-        if launch.number < 5
+        if launch.number < spoiled
         else launch
         for launch in model.launches
     ]
@@ -72,7 +75,21 @@ def test_launches_that_something_spoiled_count_in_neither_side_of_a_ratio() -> N
             ratio = session.get(tables.Ratio, (keys[1], reference.artifact.sha256, "typical"))
             row = session.get(tables.Measurement, keys[1])
             assert ratio is not None
-            assert ratio.ratio == pytest.approx(1, rel=0.01)
+            assert ratio.ratio == pytest.approx(9 if marks else 1, rel=0.01)
+            assert row is not None
+            assert row.marks == marks
+        assert bool(read_series(store, metric="typical")) is not bool(marks)
+
+
+def test_a_reference_that_was_spoiled_spoils_the_ratios_to_it() -> None:
+    hot = records.Spoiled("heat", "85 degrees")
+    reference, model = bench("reference.tflite"), bench()
+    spoiled = tuple(dataclasses.replace(launch, spoiled=(hot,)) for launch in reference.launches)
+    reference = dataclasses.replace(reference, launches=spoiled)
+    with open_store() as store:
+        keys = record_measurements(store, [reference, model], references=[reference.artifact.sha256])
+        with store.reading() as session:
+            row = session.get(tables.Measurement, keys[1])
             assert row is not None
             assert row.marks == ["heat"]
 
