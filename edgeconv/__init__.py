@@ -70,6 +70,7 @@ def convert(
     model: AnyPath,
     to: str | Sequence[str] = (),
     *,
+    target: str | Sequence[str] = (),
     output: AnyPath | None = None,
     calibration: AnyPath | None = None,
     data: AnyPath | None = None,
@@ -92,6 +93,7 @@ def convert(
     config: AnyPath | None = None,
     keras_backend: str | None = None,
     trust: bool = False,
+    opset: int | None = None,
     jobs: int | None = None,
     seed: int = 0,
     use_cache: bool = True,
@@ -101,6 +103,7 @@ def convert(
     Args:
         model: file, folder or checkpoint prefix.
         to: ``FORMAT[:PRECISION]``, one or several; the default formats in fp32 where empty.
+        target: kinds of devices that the artifacts are to run on; without ``to`` what runs and pays there.
         output: folder for the artifacts; ``MODEL-NAME.edgeconv`` in the current folder where ``None``.
         calibration: ``.npz`` or ``.npy`` of samples for quantization, leading axis the samples.
         data: the same for the gates, in place of seeded probes.
@@ -115,6 +118,7 @@ def convert(
         checkpoint, model_builder: what a checkpoint needs; see ``--model-builder``.
         custom_objects, config, keras_backend: what a Keras file may need; see ``--custom-objects``.
         trust: allow the model to run code and to touch files that it names.
+        opset: of ONNX files; 17, or what the oldest runtime of the targets takes, where ``None``.
         jobs: workers at the same time.
         seed: of the probes.
         use_cache: whether finished work of earlier runs may be used and kept.
@@ -138,6 +142,7 @@ def convert(
             model=Path(model),
             output=_path(output),
             to=parse_targets([to] if isinstance(to, str) else to),
+            targets=(target,) if isinstance(target, str) and target else tuple(target),
             data=_path(data),
             calibration=_path(calibration),
             shapes={name: tuple(shape) for name, shape in (shapes or {}).items()},
@@ -159,6 +164,7 @@ def convert(
             config=_path(config),
             keras_backend=keras_backend,
             trust=trust,
+            opset=opset,
             jobs=jobs,
             seed=seed,
             use_cache=use_cache,

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ from edgeconv.recipe.planning import default_targets, plan_nodes, reachable_from
 from edgeconv.recipe.preloading import worker_modules
 from edgeconv.recipe.request import ConversionRequest
 from edgeconv.runtimes.registry import runtime_for
+from edgeconv.targets.loading import Place
 
 OF_TRAINING = frozenset(
     {"training-batch-norm", "live-dropout", "random-op", "training-switch", "queue-input", "iterator-input"}
@@ -124,7 +125,7 @@ def make_plan(request: ConversionRequest, inputs_folder: Path) -> Plan:
             f"nothing can be made of {precision} {part.name} by default", hint="say what with --to"
         )
     options = {**_options(request, contract.signature if contract else None), **detector.options}
-    of_arrows = {**options, "runs_on": runs_on(places), **opset_for(places)}
+    of_arrows = {**options, "runs_on": runs_on(places), **_opset(request, places)}
     return Plan(
         source=source,
         nodes=plan_nodes(place, targets, of_arrows, gate_tolerances(request.tolerance), kind),
@@ -172,6 +173,11 @@ def convert_whole(request: ConversionRequest, listener: Listener) -> tuple[Manif
     """As :func:`convert`, with nothing cut off but what the request itself tells."""
     part = identify(request.model)
     return carry_out(request, listener, lambda inputs: make_plan(request, inputs), part.name)
+
+
+def _opset(request: ConversionRequest, places: Sequence[Place]) -> dict[str, int]:
+    """What the arrows to ONNX are told of the opset; what the user says comes before what targets take."""
+    return opset_for(places) if request.opset is None else {"opset": request.opset}
 
 
 def carry_out(

@@ -57,6 +57,7 @@ class ConversionRequest:
         config: the architecture of weights alone, as Keras writes it in JSON or YAML.
         keras_backend: what an old Keras file was trained with, where it does not say.
         keep_weights: leave the weights of frozen graphs as they are: nothing is folded into them.
+        opset: of ONNX files; the arrow's own, or what all of the targets take, where ``None``.
         use_cache: whether finished work of earlier runs may be used and kept.
     """
 
@@ -86,6 +87,7 @@ class ConversionRequest:
     config: Path | None = None
     keras_backend: str | None = None
     trust: bool = False
+    opset: int | None = None
     jobs: int | None = None
     seed: int = 0
     use_cache: bool = True

@@ -8,28 +8,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Self
 
+from edgeconv.agent.backends.tensorflow import UNTRUSTED_OPS
 from edgeconv.errors import ConversionError, EdgeconvError, UntrustedModelError, UsageError
 from edgeconv.formats.base import Contract, TensorSpec
 from edgeconv.runtimes.base import Session
 from edgeconv.runtimes.binding import checked_inputs
-
-UNTRUSTED_OPS = frozenset(
-    {
-        # Python that the model carries or names.
-        "PyFunc", "PyFuncStateless", "EagerPyFunc",
-        # Files by names that the model carries.
-        "ReadFile", "WriteFile", "MatchingFiles", "Save", "SaveV2", "SaveSlices", "Restore", "RestoreV2",
-        "RestoreSlice", "MergeV2Checkpoints", "WholeFileReader", "WholeFileReaderV2", "TextLineReader",
-        "TextLineReaderV2", "TFRecordReader", "TFRecordReaderV2", "FixedLengthRecordReader",
-        "FixedLengthRecordReaderV2", "TFRecordDataset", "TextLineDataset", "FixedLengthRecordDataset",
-        "FixedLengthRecordDatasetV2", "SaveDataset", "SaveDatasetV2", "LoadDataset", "SnapshotDataset",
-        "SnapshotDatasetV2", "CreateSummaryFileWriter", "WriteSummary", "WriteGraphSummary", "LoadModel",
-        "ImmutableConst", "DebugIdentity", "DebugIdentityV2", "DumpTensor", "CacheDataset", "CacheDatasetV2",
-        "LMDBReader", "LMDBDataset", "SqlDataset", "GenerateVocabRemapping", "LoadAndRemapMatrix",
-        "TfRecordWriter", "DatasetToTFRecord",
-    }
-)  # fmt: skip
-"""Op types that run Python or touch files by names that the model carries."""
 
 _CHANNELS_FIRST = (b"NCHW", b"NCDHW")
 _NODE_IN_ERROR = re.compile(r"\{\{(?:function_node|node) ([^}]+)\}\}")

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+from edgeconv.agent.backends.onnxruntime import NODE_PATTERNS, OP_PATTERNS
 from edgeconv.errors import ConversionError, InvalidModelError, UnavailableError, UsageError
 from edgeconv.formats.base import Contract, TensorSpec
 from edgeconv.runtimes.base import Placement, Session
@@ -291,28 +292,11 @@ def _as_taken(array: Any, spec: TensorSpec, path: Path) -> Any:
     return result
 
 
-_NODE_PATTERNS = (
-    r"\(node:([^)\s]+)\)",
-    r"[Nn]ode \(?'?\(?name: ?([^),']+)",
-    r"[Nn]ode (?:with name )?'([^']+)'",
-    r"Node:([^\s']+)",
-    r"node with name '([^']*)'",
-    r"Node \(([^)]*)\)",
-)
-_OP_PATTERNS = (
-    r"No Op registered for (\S+)",
-    r"implementation for (?:\S+:)?(\S+?)\(\d+\)",
-    r"running (\S+) node",
-    r"Op \(([^)]+)\)",
-    r"([\w.]+:\w+)\(-?\d+\) is not a registered function",
-)
-
-
 def _refusal(message: str, path: Path, what: str) -> Exception:
     """What ONNX Runtime said as an error of ours: node, op and domain picked out, and the way on."""
     text = " ".join(message.split())
-    node = next((found.group(1) for p in _NODE_PATTERNS if (found := re.search(p, text))), None)
-    op = next((found.group(1) for p in _OP_PATTERNS if (found := re.search(p, text))), None)
+    node = next((found.group(1) for p in NODE_PATTERNS if (found := re.search(p, text))), None)
+    op = next((found.group(1) for p in OP_PATTERNS if (found := re.search(p, text))), None)
     where = f"{path}, node {node}" if node else str(path)
     lower = text.lower()
     if "unsupported model ir version" in lower:

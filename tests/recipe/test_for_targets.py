@@ -164,3 +164,22 @@ def test_where_all_take_the_usual_opset_nothing_is_asked():
 
     assert opset_for([find_place("rpi4"), find_place("jetson-orin-nano-jp6")]) == {}
     assert opset_for([]) == {}
+
+
+@pytest.mark.slow
+def test_the_opset_can_be_named_from_python_and_from_the_command_line(edgeconv, wide, tmp_path):
+    import onnx
+
+    import edgeconv as api
+
+    ran = edgeconv("convert", wide, "--to", "onnx", "--opset", 13, "-o", "old", "--json")
+    assert ran.code == 0, ran.all
+    (record,) = [a for a in ran.json["artifacts"] if a["id"] == "onnx.fp32"]
+    assert onnx.load(tmp_path / "old" / record["path"]).opset_import[0].version == 13
+    wrong = edgeconv("convert", wide, "--to", "onnx", "--opset", 99, "-o", "new")
+    assert wrong.code in (2, 5)
+    assert "choose one from 13 to 18" in wrong.all
+    manifest = api.convert(wide, "onnx", target="jetson-nano-jp4", output=tmp_path / "jetson")
+    made = manifest.artifact("onnx.fp32")
+    assert onnx.load(tmp_path / "jetson" / made.path).opset_import[0].version == 15
+    assert any(check.verdict == "runs" for check in made.checks)

@@ -43,7 +43,7 @@ _DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-silicon", "onnx
 _RECORD = "session.record_ep_graph_assignment_info"
 """Since ONNX Runtime 1.24; other releases tell the providers of nodes by profiling a run."""
 _KERNEL = "_kernel_time"
-_NODE_PATTERNS = (
+NODE_PATTERNS = (
     r"\(node:([^)\s]+)\)",
     r"[Nn]ode \(?'?\(?name: ?([^),']+)",
     r"[Nn]ode (?:with name )?'([^']+)'",
@@ -51,13 +51,14 @@ _NODE_PATTERNS = (
     r"node with name '([^']*)'",
     r"Node \(([^)]*)\)",
 )
-_OP_PATTERNS = (
+OP_PATTERNS = (
     r"No Op registered for (\S+)",
     r"implementation for (?:\S+:)?(\S+?)\(\d+\)",
     r"running (\S+) node",
     r"Op \(([^)]+)\)",
     r"([\w.]+:\w+)\(-?\d+\) is not a registered function",
 )
+"""How the releases of ONNX Runtime name the node and the op that they refuse."""
 
 
 class OnnxModel(Model):
@@ -244,8 +245,8 @@ def refusal(message: str, what: str) -> AgentError:
             "the file's opset is newer than this ONNX Runtime takes (%.300s)" % text,
             "convert it again with --opset 17",
         )
-    node = next((found.group(1) for p in _NODE_PATTERNS for found in [re.search(p, text)] if found), None)
-    op = next((found.group(1) for p in _OP_PATTERNS for found in [re.search(p, text)] if found), None)
+    node = next((found.group(1) for p in NODE_PATTERNS for found in [re.search(p, text)] if found), None)
+    op = next((found.group(1) for p in OP_PATTERNS for found in [re.search(p, text)] if found), None)
     where = " in node %s" % node if node else ""
     if "is not a registered function" in text or "No Op registered" in text or "NOT_IMPLEMENTED" in text:
         lacks = ": it has no op %s" % op if op else ""

@@ -26,7 +26,9 @@ from .base import (
 
 UNTRUSTED_OPS = frozenset(
     [
+        # Python that the model carries or names.
         "PyFunc", "PyFuncStateless", "EagerPyFunc",
+        # Files by names that the model carries.
         "ReadFile", "WriteFile", "MatchingFiles", "Save", "SaveV2", "SaveSlices", "Restore", "RestoreV2",
         "RestoreSlice", "MergeV2Checkpoints", "WholeFileReader", "WholeFileReaderV2", "TextLineReader",
         "TextLineReaderV2", "TFRecordReader", "TFRecordReaderV2", "FixedLengthRecordReader",
@@ -38,7 +40,7 @@ UNTRUSTED_OPS = frozenset(
         "TfRecordWriter", "DatasetToTFRecord",
     ]
 )  # fmt: skip
-"""Op types that run Python or touch files by names that the model carries; as in ``edgeconv.runtimes``."""
+"""Op types that run Python or touch files by names that the model carries; on the host as on a device."""
 _LOADING = frozenset(
     ["RestoreV2", "SaveV2", "MergeV2Checkpoints", "Restore", "Save", "RestoreSlice", "SaveSlices"]
 )
