@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from conftest import Ran
 from onnx import TensorProto, helper
 
 from edgeconv.latency import records
 
-Call = Callable[..., Ran]
+if TYPE_CHECKING:
+    from conftest import Ran
+
+    Call = Callable[..., Ran]
+
 QUICK = ("--launches", "2", "--seconds", "0.2")
 
 pytestmark = pytest.mark.xdist_group("bench")
@@ -140,7 +144,7 @@ def test_what_is_recorded_has_its_ratio_to_the_reference_that_was_measured_besid
     assert [each["against"] is None for each in found] == [True, False, True, True]
     assert [each["profile"] is None for each in found] == [False, False, True, True]
     assert found[1]["against"]["artifact"] == str(added)
-    series = edgeconv("history", "series", "--metric", "typical", *store, "--json").json["series"]
+    series = edgeconv("history", "series", "--marked", "--metric", "typical", *store, "--json").json["series"]
     assert [one["label"] for one in series] == ["added.onnx", "added.onnx"]
     assert {one["reference"] for one in series} == {found[2]["artifact"]["sha256"]}
     points = {one["threads"]: one["points"][0] for one in series}

@@ -50,6 +50,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _no_store_of_the_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_store_and_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What one test fetched into the cache would be there for the next, whatever became of its store.
+    monkeypatch.setenv("EDGECONV_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("EDGECONV_HISTORY", str(tmp_path / "default.sqlite"))
     monkeypatch.delenv("EDGECONV_HISTORY_FILES", raising=False)
