@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
+from calling import Ran
 
 CORPUS = Path(os.environ.get("EDGECONV_CORPUS", Path(__file__).parents[2] / "shared" / "corpus"))
 
@@ -29,24 +27,6 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     """No test reads or fills the person's own cache or history."""
     monkeypatch.setenv("EDGECONV_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("EDGECONV_HISTORY", str(tmp_path_factory.getbasetemp() / "history.sqlite"))
-
-
-@dataclasses.dataclass(frozen=True)
-class Ran:
-    """What a call of the command line gave."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """Standard output as the one JSON document that it must be."""
-        return json.loads(self.out)
-
-    @property
-    def all(self) -> str:
-        return self.out + self.err
 
 
 @pytest.fixture

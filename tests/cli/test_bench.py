@@ -14,7 +14,7 @@ from edgeconv.latency import records
 from edgeconv.latency.channels import kept
 
 if TYPE_CHECKING:
-    from conftest import Ran
+    from calling import Ran
 
     Call = Callable[..., Ran]
 

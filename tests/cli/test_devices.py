@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Ran
+from calling import Ran
 from devices.sshd import Board, serving
 
 from edgeconv.devices.probing import likely_target

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from calling import Ran
 from cli.test_docs import commands_in, parsed
-from conftest import Ran
 
 Call = Callable[..., Ran]
 

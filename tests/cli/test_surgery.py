@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Ran
+from calling import Ran
 from surgery_models import network, recommender
 
 pytestmark = pytest.mark.slow
