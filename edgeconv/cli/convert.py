@@ -85,9 +85,7 @@ from edgeconv.cli.options import PATH, common, example, on_devices, print_json
     help="Backend an old Keras file was trained with, where the file does not say.",
 )
 @click.option("--trust", is_flag=True, help="Allow the model to run code and to touch files that it names.")
-@click.option(
-    "--opset", type=int, help="Opset of ONNX files.  [17, or what all of --target take]"
-)
+@click.option("--opset", type=int, help="Opset of ONNX files.  [17, or what all of --target take]")
 @click.option("--jobs", type=click.IntRange(min=1), help="Workers at the same time.  [number of cores]")
 @click.option("--seed", type=int, default=0, help="Seed of the probes.  [0]")
 @click.option("--no-cache", is_flag=True, help="Do not use finished work of earlier runs, and keep none.")

@@ -62,7 +62,8 @@ class Environment:
             name: value
             for name, value in os.environ.items()
             if not name.startswith("PYTHON")
-            and name not in ("VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__")
+            # TensorFlow 2 sets the last one where it is imported, and TensorFlow 1 would obey it.
+            and name not in ("VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__", "TF2_BEHAVIOR")
         }
         return {**kept, **self.spec.variables, "PYTHONNOUSERSITE": "1", "PYTHONUNBUFFERED": "1"}
 

@@ -108,6 +108,12 @@ def test_programs_run_in_it_with_its_variables_and_without_the_persons_own_packa
     assert said == {"sum": 3, "value": "set", "where": str(made.folder)}
 
 
+def test_what_tensorflow_2_sets_where_it_is_imported_does_not_reach_tensorflow_1(whole, monkeypatch):
+    _, made = whole
+    monkeypatch.setenv("TF2_BEHAVIOR", "1")
+    assert "TF2_BEHAVIOR" not in made.variables()
+
+
 @pytest.mark.parametrize(
     ("program", "said"),
     [
