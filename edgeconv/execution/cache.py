@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import json
 import shutil
-import tempfile
+import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -139,9 +139,12 @@ class Cache:
     def staging(self) -> Iterator[Path]:
         """An empty folder on the cache's file system; removed at the end if it was not published."""
         with atomic.explained_disk_errors(self._staging):
-            folder = Path(tempfile.mkdtemp(dir=self._staging))
+            folder = self._staging / uuid.uuid4().hex
+            # Held before the folder is there: a run that starts in between takes nothing away but the lock's
+            # file, which is then made again.
             lock = filelock.FileLock(self._staging / f"{folder.name}.lock", thread_local=False)
             lock.acquire()
+            folder.mkdir(mode=0o700)
         try:
             yield folder
         finally:

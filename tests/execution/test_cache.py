@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,26 @@ def test_staging_of_a_killed_run_is_removed_and_that_of_a_live_one_is_not(tmp_pa
         process.wait()
         Cache(folder)
         assert [p for p in (folder / "staging").iterdir() if p.is_dir()] == [mine]
+
+
+def test_runs_that_start_take_no_staging_away_from_one_that_has_just_begun_it(tmp_path: Path) -> None:
+    store, done = Cache(tmp_path), threading.Event()
+
+    def starting() -> None:
+        while not done.is_set():
+            Cache(tmp_path)
+
+    others = [threading.Thread(target=starting) for _ in range(3)]
+    for other in others:
+        other.start()
+    try:
+        for _ in range(300):
+            with store.staging() as staged:
+                (staged / "made").write_text("half")
+    finally:
+        done.set()
+        for other in others:
+            other.join()
 
 
 def test_two_that_need_the_same_key_wait_for_each_other(store: Cache) -> None:
