@@ -90,7 +90,7 @@ def _restore(
             continue
         return (f"restored the checkpoint under the root '{name}'",) if name not in ("", "model") else ()
     # None fits as a whole. What inference does not read (states of random generators, metrics) may lack.
-    needed = list(traced(program).graph.variables)
+    needed = _in_order_of_use(traced(program).graph)
     best: tuple[int, str, list[Any]] | None = None
     for name, checkpoint in attempts:
         missing = _unset_after(checkpoint, prefix, needed)
@@ -100,6 +100,12 @@ def _restore(
             return ("variables that inference does not read are not in the checkpoint",)
     assert best is not None
     raise _mismatch(model, prefix, best[1], best[2], needed, shapes)
+
+
+def _in_order_of_use(graph: Any) -> list[Any]:
+    """The variables of a traced graph, which keeps them in a set, as the computation comes upon them."""
+    places = {id(handle): place for place, handle in enumerate(graph.external_captures)}
+    return sorted(graph.variables, key=lambda variable: places.get(id(variable.handle), len(places)))
 
 
 def _attempts(model: Any, reader: Any, shapes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
