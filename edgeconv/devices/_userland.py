@@ -14,14 +14,11 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import filelock
 
 from edgeconv.devices import _emulated_qemu as qemu_user
 from edgeconv.devices import _userland_wheels as wheels
@@ -29,6 +26,7 @@ from edgeconv.devices._emulated_boards import Board, InstalledRuntime, site_of
 from edgeconv.devices._userland_apt import PrivateApt, host_sources, sources_for, unpack
 from edgeconv.devices._userland_errors import explained_disk_errors, run
 from edgeconv.devices.shipping import agent_file
+from edgeconv.environments.store import discard, locked
 from edgeconv.errors import UnavailableError
 from edgeconv.paths import cache_folder
 
@@ -124,7 +122,7 @@ def build(
     base = base or default_root()
     with explained_disk_errors():
         base.mkdir(parents=True, exist_ok=True)
-        with _locked(base, board):
+        with locked(base, board.folder):
             try:
                 return required(board, base)
             except UnavailableError:
@@ -134,7 +132,7 @@ def build(
                 stamp = _make(board, fresh, say, cached)
                 (fresh / _STAMP).write_text(json.dumps(stamp, indent=1) + "\n")
                 target = base / board.folder
-                _discard(target)
+                discard(target)
                 fresh.chmod(0o755)
                 fresh.rename(target)
             finally:
@@ -147,10 +145,10 @@ def remove(board: Board, base: Path | None = None) -> bool:
     base = base or default_root()
     if not base.is_dir():
         return False
-    with _locked(base, board):
+    with locked(base, board.folder):
         folder = base / board.folder
         there = folder.is_dir()
-        _discard(folder)
+        discard(folder)
     return there
 
 
@@ -341,20 +339,3 @@ def _digest(root: Path) -> str:
                 lines.append(f"{entry.path} {entry.stat().st_size}")
     prefix = len(str(root))
     return hashlib.sha256("\n".join(sorted(line[prefix:] for line in lines)).encode()).hexdigest()
-
-
-def _discard(folder: Path) -> None:
-    """Remove a folder; renamed first, so that half of it is never taken for the whole."""
-    if folder.is_dir():
-        gone = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        folder.rename(gone / folder.name)
-        shutil.rmtree(gone, ignore_errors=True)
-
-
-@contextmanager
-def _locked(base: Path, board: Board) -> Iterator[None]:
-    with filelock.FileLock(base / f".{board.folder}.lock"):
-        for leftover in base.glob(f".{board.folder}.????????"):
-            if leftover.is_dir():
-                shutil.rmtree(leftover, ignore_errors=True)
-        yield

@@ -187,7 +187,7 @@ def create(
     """
     base = root or default_root()
     base.mkdir(parents=True, exist_ok=True)
-    with _locked(base, spec):
+    with locked(base, spec.folder):
         there = found(spec, base)
         if there is not None and there.current and not check(there):
             return there
@@ -227,14 +227,10 @@ def remove(spec: Spec, root: Path | None = None) -> bool:
     base = root or default_root()
     if not base.is_dir():
         return False
-    with _locked(base, spec):
+    with locked(base, spec.folder):
         folder = base / spec.folder
         was_there = folder.is_dir()
-        if was_there:
-            # Renamed first, so that a half-removed one is never taken for a whole one.
-            gone = Path(tempfile.mkdtemp(dir=base, prefix=f".{spec.folder}."))
-            folder.rename(gone / spec.folder)
-            shutil.rmtree(gone, ignore_errors=True)
+        discard(folder)
         (base / "logs" / f"{spec.folder}.log").unlink(missing_ok=True)
     return was_there
 
@@ -244,10 +240,19 @@ def size_of(environment: Environment) -> int:
     return sum(path.lstat().st_size for path in environment.folder.rglob("*") if not path.is_dir())
 
 
+def discard(folder: Path) -> None:
+    """Remove a folder; renamed first, so that half of it is never taken for the whole."""
+    if folder.is_dir():
+        gone = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        folder.rename(gone / folder.name)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
 @contextmanager
-def _locked(base: Path, spec: Spec) -> Iterator[None]:
-    with filelock.FileLock(base / f".{spec.folder}.lock"):
-        for leftover in base.glob(f".{spec.folder}.????????"):
+def locked(base: Path, folder: str) -> Iterator[None]:
+    """Hold ``folder`` of ``base`` against other processes; what killed ones left half-made goes."""
+    with filelock.FileLock(base / f".{folder}.lock"):
+        for leftover in base.glob(f".{folder}.????????"):
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
         yield

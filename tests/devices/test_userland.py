@@ -114,7 +114,7 @@ def test_what_is_removed_is_gone(copy, tmp_path):
 def test_two_at_once_make_one(copy, tmp_path):
     # The second waits for the first, and finds the board.
     base = tmp_path / "devices"
-    with _userland._locked(base, copy.board):
+    with _userland.locked(base, copy.board.folder):
         program = (
             "import sys; from pathlib import Path; from edgeconv.devices import _userland\n"
             "from edgeconv.devices._emulated_boards import find_board\n"
