@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .verbs import Answer, Session
 
 MOST_MODELS = 16
+MOST_AT_ONCE = 16
 _CLOCKS: dict[str, Callable[[], int]] = {"wall": time.perf_counter_ns, "thread": time.thread_time_ns}
 _MOST_PADDING = 1 << 17
 _MOST_PROFILED = 1000
@@ -93,29 +94,49 @@ class Worker:
 
 
 def launch(session: Session, header: wire.Header, body: bytearray) -> Answer:
-    """Open models in a fresh process, measure them in alternating bursts, and end it.
+    """Open models in fresh processes, measure them in alternating bursts, and end them.
 
     ``models``: a list of objects with the fields of ``open``, and ``repeat``: how many inferences make one
     sample (1), by which work of a known share is injected. ``inputs``: as in ``measure``. ``burst``:
     inferences in a row; ``rounds``: bursts of each; ``warm``: inferences of each before; ``clock``: ``wall``
     or ``thread`` (processor time of the measuring thread); ``fresh``: the child imports the runtime, at
-    addresses of its own; ``seed``: of the order of opening, the padding and
-    the order of bursts, of which every second round is the mirror of the one before. Gives the array ``ns``
-    of shape (models, rounds, burst), and of each model ``load_ns``, ``load_thread_ns``, ``first_ns``,
-    ``versions``; ``order`` (of opening), ``memory`` of the process, ``start_bytes`` (resident before the
-    first model), ``faults`` and ``switches`` of the measuring (major page faults, being pushed aside). With
-    ``profile``, a number of inferences, it gives ``profiles`` alone (see ``Model.profile``).
+    addresses of its own; ``seeds``: one process for each, all at the same time. A seed is that of the
+    padding, the order of opening and that of running. First inferences, warming up and bursts all go through
+    the models in that one order, round after round: each burst then begins with what the same other model
+    left in the caches.
+
+    Gives the array ``ns`` of shape (processes, models, rounds, burst), and ``launches``, of each process:
+    ``order`` (of opening), ``turns`` (of running), of each model ``load_ns``, ``load_thread_ns``,
+    ``first_ns``, ``versions``; ``memory``, ``start_bytes`` (resident before the first model), ``faults`` and
+    ``switches`` of the measuring (major page faults, being pushed aside). With ``profile``, a number of
+    inferences, ``launches`` have ``profiles`` alone (see ``Model.profile``).
     """
-    worker = _forked(session, header, body, resident=False)
+    seeds = header.get("seeds", [0])
+    if not isinstance(seeds, list) or not 1 <= len(seeds) <= MOST_AT_ONCE:
+        raise AgentError("usage", "'seeds' must be a list of 1 to %d numbers" % MOST_AT_ONCE)
+    start = _prepared(session, header, body, resident=False)
+    workers: list[Worker] = []
     try:
-        return worker.told()
+        workers += (start(fields.whole({"seeds": seed}, "seeds")) for seed in seeds)
+        told = [worker.told() for worker in workers]
     finally:
-        worker.end()
+        for worker in workers:
+            worker.end()
+    launches = [result for result, _ in told]
+    samples = [value for _, arrays in told for _, value in arrays]
+    if not samples:
+        return {"launches": launches}, []
+    import numpy as np
+
+    return {"launches": launches}, [("ns", np.stack(samples))]
 
 
 def fork(session: Session, header: wire.Header, body: bytearray) -> Answer:
-    """As ``launch``, but the process stays and waits for ``burst``. Gives ``worker``, its number."""
-    worker = _forked(session, header, body, resident=True)
+    """As ``launch`` of the one ``seed``, but the process stays and waits for ``burst``.
+
+    Gives ``worker``, its number, and what ``launch`` says of a process before it measures.
+    """
+    worker = _prepared(session, header, body, resident=True)(fields.whole(header, "seed", 0))
     result, arrays = worker.told()
     session.workers[worker.pid] = worker
     return {**result, "worker": worker.pid}, arrays
@@ -153,7 +174,10 @@ def _worker(session: Session, header: wire.Header) -> Worker:
     return worker
 
 
-def _forked(session: Session, header: wire.Header, body: bytearray, *, resident: bool) -> Worker:
+def _prepared(
+    session: Session, header: wire.Header, body: bytearray, *, resident: bool
+) -> Callable[[int], Worker]:
+    """What forks a process of a seed, with everything in this one that it inherits."""
     if session.has_opened:
         raise AgentError(
             "usage",
@@ -162,13 +186,12 @@ def _forked(session: Session, header: wire.Header, body: bytearray, *, resident:
         )
     asked = _models(session, header, body)
     burst_length = fields.whole(header, "burst", 5, 1, LARGEST_BURST)
-    most = MOST_SAMPLES // (len(asked) * burst_length)
+    most = MOST_SAMPLES // (len(asked) * burst_length * MOST_AT_ONCE)
     rounds = fields.whole(header, "rounds", 1, 1, most)
     warm = fields.whole(header, "warm", 1, 0, LARGEST_BURST)
     clock = _CLOCKS.get(fields.text(header, "clock", "wall"))
     if clock is None:
         raise AgentError("usage", "'clock' is wall or thread, not %.40r" % (header.get("clock"),))
-    seed = fields.whole(header, "seed", 0)
     runs = fields.whole(header, "profile", 0, 0, _MOST_PROFILED)
     fresh = bool(header.get("fresh"))
     if not fresh:
@@ -178,17 +201,21 @@ def _forked(session: Session, header: wire.Header, body: bytearray, *, resident:
         session.is_forking = True
         gc.collect()
         gc.freeze()  # a collection in a child would copy every page it visits
-    sys.stdout.flush()
-    sys.stderr.flush()
-    ours, theirs = socket.socketpair()
-    pid = _fork()
-    if pid == 0:
-        ours.close()
-        for other in session.workers.values():
-            other.pipe.close()
-        _child(theirs, _Duet(asked, burst_length, warm, clock, seed, fresh), rounds, runs, resident)
-    theirs.close()
-    return Worker(pid, ours)
+
+    def start(seed: int) -> Worker:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        ours, theirs = socket.socketpair()
+        pid = _fork()
+        if pid == 0:
+            ours.close()
+            for other in session.workers.values():
+                other.pipe.close()
+            _child(theirs, _Duet(asked, burst_length, warm, clock, seed, fresh), rounds, runs, resident)
+        theirs.close()
+        return Worker(pid, ours)
+
+    return start
 
 
 def _fork() -> int:
@@ -317,7 +344,7 @@ class _Duet:
         self._inputs: list[Variants] = []
         self._buffer = array("q", bytes(8 * length))
         self._rounds = 0
-        self._order: list[int] = []
+        self._turns = list(range(len(asked)))
         self._padding: list[bytearray] = []
         self._fresh = fresh
         self._pages: list[mmap.mmap] = []
@@ -348,7 +375,8 @@ class _Duet:
             [in_order(model, list(variant.items())) for variant in one.variants]
             for model, one in zip(self._models, self.asked)
         ]
-        for index in order:
+        self._random.shuffle(self._turns)
+        for index in self._turns:
             call = self._call(index)
             begun = time.perf_counter_ns()
             with explained(self._models[index]):
@@ -356,6 +384,7 @@ class _Duet:
             first[index] = time.perf_counter_ns() - begun
         self.said = {
             "order": order,
+            "turns": self._turns,
             "load_ns": load,
             "load_thread_ns": thread,
             "first_ns": first,
@@ -372,21 +401,16 @@ class _Duet:
 
     def warm_up(self) -> None:
         """Run each model so often as was asked."""
-        for index, model in enumerate(self._models):
+        for index in self._turns:
             call = self._call(index)
-            with explained(model):
+            with explained(self._models[index]):
                 for _ in range(self._warm):
                     call()
 
     def round(self) -> list[list[int]]:
         """One burst of every model: of each its samples, nanoseconds."""
-        if self._rounds % 2 == 0:
-            self._order = list(range(len(self._models)))
-            self._random.shuffle(self._order)
-        else:
-            self._order.reverse()
         taken: list[list[int]] = [[] for _ in self._models]
-        for index in self._order:
+        for index in self._turns:
             with explained(self._models[index]):
                 call = self._sample(index)
                 if self._clock is time.perf_counter_ns:

@@ -50,7 +50,7 @@ class _List(click.ParamType[Any]):
         "edgeconv drill --size 40us,1ms --effects 0,2 --loops 0 --keep drilled/",
     ),
 )
-@click.argument("artifact", type=PATH, required=False)
+@click.argument("artifacts", type=PATH, nargs=-1)
 @click.option("--minutes", type=click.FloatRange(min=0.01), default=4.0, help="Of deciding.  [4]")
 @click.option(
     "--size",
@@ -58,7 +58,7 @@ class _List(click.ParamType[Any]):
     type=_List(_duration),
     default="40us,1ms,20ms",
     metavar="TIME[,…]",
-    help="Time of a sample of the built-in network.  [40us,1ms,20ms]",
+    help="Time of an inference of the built-in networks.  [40us,1ms,20ms]",
 )
 @click.option(
     "--effects",
@@ -82,7 +82,7 @@ class _List(click.ParamType[Any]):
 @click.option("--seed", type=int, help="Of what is drawn; from the system where not given.")
 @common
 def command(
-    artifact: Path | None,
+    artifacts: tuple[Path, ...],
     minutes: float,
     sizes: tuple[float, ...],
     effects: tuple[float, ...],
@@ -101,7 +101,7 @@ def command(
 ) -> int:
     """What 'edgeconv regress' can detect on this machine, and how often it errs, tried on known truths.
 
-    Equals, and work injected by count, into ARTIFACT or a built-in network; the rules of other tools on the
+    Equals, and work injected by count, into ARTIFACTS or built-in networks; the rules of other tools on the
     same samples. Exits with 1 if a decision was wrong, 3 if a kind of change was not found most of the time.
     """
     from edgeconv.errors import ExitCode
@@ -112,7 +112,7 @@ def command(
     if loops is None:
         loops = (0, 4) if device == "local" else (0,)
     request = DrillRequest(
-        artifact=artifact,
+        artifacts=artifacts,
         sizes=sizes,
         effects=effects,
         loops=loops,

@@ -7,7 +7,8 @@ log-ratio a channel, candidate over baseline:
 
 - *floor*: the lower quartile over bursts of the least sample of a burst: what the work costs when nothing
   disturbs;
-- *typical*: the median of the log-ratios of each sample to each of the neighbouring burst of the other;
+- *typical*: the median of the log-ratios of each sample to that at the same place of the other's burst before
+  and after it, which cancels a drift and what a cache has lost to the other model;
 - *tail*: the highest percentile that the samples allow, of launches pooled until they allow p90.
 """
 
@@ -24,13 +25,16 @@ from edgeconv.latency.percentiles import highest_percentile, samples_needed
 from edgeconv.latency.signed_rank import Floats
 
 Launch = Mapping[str, npt.NDArray[np.int64]]
-"""Model to samples in nanoseconds, of shape (bursts, burst length); bursts i of all models are neighbours."""
+"""Model to samples in nanoseconds, of shape (bursts, burst length), the models in the order of their bursts:
+burst 0 of each, then burst 1 of each, and so on."""
+
+Flags = npt.NDArray[np.bool_]
 
 DECIDING = ("floor", "typical")
 CHANNELS = (*DECIDING, "tail")
 
 _LEAST_TO_DROP = 3
-_FLOOR_FROM_BURSTS = 4
+_FLOOR_FROM_BURSTS = 8
 _TAIL_FROM = 0.9
 
 
@@ -50,7 +54,8 @@ class Series:
 
 
 def kept(bursts: npt.NDArray[np.int64]) -> Floats:
-    """The samples that count: without the first of each burst, which pays for the switch between the models.
+    """The samples that count where they are not paired by place: without the first of each burst, which pays
+    for the switch between the models.
 
     Bursts of one or two samples, as slow models have, are kept whole: there the switch is little beside the
     inference and both models pay it. The shape is (…, bursts, length).
@@ -93,21 +98,34 @@ def floor(baseline: Floats, candidate: Floats) -> Floats:
     return ratios
 
 
-def typical(baseline: Floats, candidate: Floats) -> Floats:
-    """The typical log-ratio of each launch, from kept samples of shape (launches, bursts, length)."""
-    ratios = np.log(candidate[:, :, :, np.newaxis] / baseline[:, :, np.newaxis, :])
-    return np.asarray(np.median(ratios.reshape(len(ratios), -1), axis=1))
+def typical(baseline: Floats, candidate: Floats, before: Flags) -> Floats:
+    """The typical log-ratio of each launch, from samples of shape (launches, bursts, length).
+
+    Args:
+        baseline, candidate: all their samples, the first of each burst as well.
+        before: of each launch, whether a burst of the baseline comes before that of the candidate.
+    """
+    sign = np.where(before, 1.0, -1.0)[:, np.newaxis, np.newaxis]
+    change = np.log(candidate / baseline)
+    earlier, later = (np.where(sign > 0, *pair) for pair in ((baseline, candidate), (candidate, baseline)))
+    onwards = sign * np.log(later[:, :-1] / earlier[:, 1:])
+    neighbours = np.concatenate((change, onwards), axis=1)
+    return np.asarray(np.median(neighbours.reshape(len(neighbours), -1), axis=1))
 
 
-def series(baseline: Floats, candidate: Floats) -> dict[str, Series]:
-    """All channels of kept samples of two models, of shape (launches, bursts, length).
+def series(baseline: Floats, candidate: Floats, change: Floats) -> dict[str, Series]:
+    """All channels of two models.
 
-    The floor is missing where launches have fewer than four bursts, as those of slow models: it would say
-    the same as the typical channel, and each channel costs the others precision. The tail has no value yet
-    where all launches together have too few samples for one.
+    The floor is missing where launches have few bursts, as those of slow models: it would say the same as
+    the typical channel, and each channel costs the others precision. The tail has no value yet where all
+    launches together have too few samples for one.
+
+    Args:
+        baseline, candidate: kept samples of shape (launches, bursts, length).
+        change: the typical log-ratio of each launch.
     """
     launches, bursts, length = baseline.shape
-    found = {"typical": Series(typical(baseline, candidate))}
+    found = {"typical": Series(change)}
     if bursts >= _FLOOR_FROM_BURSTS:
         found["floor"] = Series(floor(baseline, candidate))
     pooled = -(-samples_needed(_TAIL_FROM) // (bursts * length))
@@ -126,7 +144,11 @@ def series(baseline: Floats, candidate: Floats) -> dict[str, Series]:
 
 def between(launches: Sequence[Launch], baseline: str, candidate: str) -> dict[str, Series]:
     """All channels of two models of the same launches, which are at least one and of one shape."""
-    return series(*(kept(np.stack([launch[name] for launch in launches])) for name in (baseline, candidate)))
+    sides = [np.stack([launch[name] for launch in launches]) for name in (baseline, candidate)]
+    turns = [list(launch) for launch in launches]
+    before = np.array([each.index(baseline) < each.index(candidate) for each in turns])
+    low, high = (side.astype(np.float64) for side in sides)
+    return series(kept(sides[0]), kept(sides[1]), typical(low, high, before))
 
 
 def against_itself(launches: Sequence[Launch], model: str) -> dict[str, Series]:
@@ -135,10 +157,12 @@ def against_itself(launches: Sequence[Launch], model: str) -> dict[str, Series]:
     Both halves are of one opened model, so what differs between two openings is not in it; a second copy of
     the baseline among the models of each launch shows that too (:func:`between` with its name).
     """
-    bursts = kept(np.stack([launch[model] for launch in launches]))
+    bursts = np.stack([launch[model] for launch in launches])
     even = bursts.shape[1] // 2 * 2
     if not even:
         return {}
     order = np.arange(even).reshape(-1, 2)
     order[1::2] = order[1::2, ::-1]
-    return series(bursts[:, order[:, 0]], bursts[:, order[:, 1]])
+    low, high = (bursts[:, order[:, side]] for side in (0, 1))
+    change = np.median(np.log(high / low).reshape(len(bursts), -1), axis=1)
+    return series(kept(low), kept(high), change)

@@ -146,7 +146,7 @@ def by_parts(way: Way, found: Comparison, cuts: Sequence[Cut], end: str) -> tupl
     seed = random.SystemRandom().randrange(1 << 40)
     times: list[list[tuple[float, float]]] = []
     for number in range(LAUNCHES):
-        launch = way.launch(sides, found.plan, seed + number)
+        (launch,) = way.launches(sides, found.plan, [seed + number])
         level = {name: float(np.median(kept(samples))) for name, samples in launch.items()}
         times.append(
             [(level[f"baseline {place}"], level[f"candidate {place}"]) for place in range(len(cuts))]

@@ -1,9 +1,9 @@
 """The proof of the regression verdict, repeated where it is to be used: decisions whose truth is known.
 
-Equals are an artifact beside itself. A change is work injected by count: a sample of the baseline is so many
-inferences, one of the candidate some more of the same artifact, so that 102 for each 100 are 2 % more work
-whatever a clock says. Launches are those of ``edgeconv regress``, and so is the rule, with the share of alpha
-that it leaves to the latency. The decisions of all models, effects and loads come in random order.
+Equals are an artifact beside itself. A change is work injected by count, 102 units for each 100: the layers
+of two networks made for it, or the inferences of one sample where the artifact is the user's own. So it is
+2 % whatever a clock says. Launches are those of ``edgeconv regress``, and so is the rule, with the share of
+alpha that it leaves to the latency. The decisions of all models, effects and loads come in random order.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ from typing import Any
 import numpy as np
 
 from edgeconv.errors import UsageError
-from edgeconv.latency import duet
 from edgeconv.latency.channels import Launch
 from edgeconv.latency.decisions import Decision, Policy
 from edgeconv.latency.other_load import toggling
 from edgeconv.latency.plan import PROCESSOR_TIME_FROM_SECONDS, LaunchPlan, launch_plan
 from edgeconv.latency.rates import Trial
-from edgeconv.latency.regress import SHARES
+from edgeconv.latency.regress import SHARES, decide
 from edgeconv.latency.sources import BASELINE, CANDIDATE, Paired, Side, Together
 
 LONGEST_SAMPLE = 0.12
@@ -44,15 +43,16 @@ class Subject:
 
     Attributes:
         name: for the report.
-        side: the artifact where it runs.
-        seconds: of an inference.
-        units: inferences that make a sample of the baseline, where an effect needs no more; 1 for equals of
-            an artifact as it is.
+        of: what has so many units of work in a sample.
+        seconds: of a unit.
+        inference: seconds of an inference.
+        units: of a sample of the baseline, where an effect needs no more.
     """
 
     name: str
-    side: Side
+    of: Callable[[int], Side]
     seconds: float
+    inference: float
     units: int = 1
 
 
@@ -64,7 +64,7 @@ class Task:
         subject: of it.
         effect: injected work, in percent.
         loops: busy loops that are toggled beside it.
-        units: inferences of a sample of baseline and candidate.
+        units: of work in a sample of baseline and candidate.
     """
 
     subject: Subject
@@ -82,7 +82,7 @@ def inference_seconds(way: Together, side: Side, seed: int = 0) -> float:
 
 
 def units_for(effect: float, least: int = 1) -> tuple[int, int]:
-    """The inferences of a sample of both sides, at least ``least``, whose ratio is 1 + effect / 100 exactly.
+    """The units of a sample of both sides, at least ``least``, whose ratio is 1 + effect / 100 exactly.
 
     >>> units_for(5), units_for(2, 100), units_for(0, 7)
     ((20, 21), (100, 102), (7, 7))
@@ -94,7 +94,7 @@ def units_for(effect: float, least: int = 1) -> tuple[int, int]:
     if not 0 <= share <= 1 or share.denominator > _LEAST_SHARE:
         raise UsageError(
             f"an effect of {effect} % cannot be injected",
-            why="it is inferences more of a thousand at most, and no more than as many again",
+            why="it is units more of a thousand at most, and no more than as many again",
             hint="give percentages as 0, 0.5, 1, 2, 5",
         )
     baseline = math.ceil(least / share.denominator) * share.denominator
@@ -110,7 +110,7 @@ def tasks_of(
         for effect in effects:
             units = units_for(effect, subject.units)
             if effect and units[1] * subject.seconds > LONGEST_SAMPLE:
-                took = f"{units[0]} inferences of {1000 * subject.seconds:.3g} ms are too long for one sample"
+                took = f"{units[0]} times {1000 * subject.seconds:.3g} ms are too long for one sample"
                 left.append(f"+{effect:g} % was not injected into {subject.name}: {took}")
                 continue
             tasks += [Task(subject, effect, each, units) for each in loops]
@@ -163,15 +163,15 @@ def trials(
 
 
 def _trial(way: Together, task: Task, policy: Policy, seed: int) -> Trial:
-    side, sample = task.subject.side, task.units[0] * task.subject.seconds
+    baseline, candidate = (task.subject.of(units) for units in task.units)
+    sample = task.units[0] * task.subject.seconds
     plan = launch_plan(sample)
-    own_clock = side.computes_alone and sample >= PROCESSOR_TIME_FROM_SECONDS
-    warm = max(plan.warm, min(_MOST_WARM, int(_WARM_SECONDS / max(task.subject.seconds, 1e-9))))
+    own_clock = baseline.computes_alone and sample >= PROCESSOR_TIME_FROM_SECONDS
+    warm = max(plan.warm, min(_MOST_WARM, int(_WARM_SECONDS / max(task.subject.inference, 1e-9))))
     plan = dataclasses.replace(plan, processor_time=own_clock, warm=warm)
-    pair = [dataclasses.replace(side, repeat=units) for units in task.units]
-    source = Paired(way, pair[0], pair[1], plan, seed)
+    source = Paired(way, baseline, candidate, plan, seed)
     with toggling(task.loops, seed):
-        (decision,), launches = duet.run(source, BASELINE, [CANDIDATE], policy)
+        decision, launches, _ = decide(source, policy)
         load = os.getloadavg()[0]
     return _told(task, decision, launches, load)
 
@@ -197,7 +197,8 @@ def keep_trial(folder: Path, name: str, one: Trial) -> None:
     """Add a row to ``rows.jsonl`` of a folder, and its raw samples to ``raw``."""
     (folder / "raw").mkdir(parents=True, exist_ok=True)
     samples = {side: np.stack([launch[side] for launch in one.launches]) for side in (BASELINE, CANDIDATE)}
-    np.savez_compressed(folder / "raw" / f"{name}.npz", **samples)  # type: ignore[arg-type]
+    first = np.array([next(iter(launch)) for launch in one.launches])
+    np.savez_compressed(folder / "raw" / f"{name}.npz", first=first, **samples)  # type: ignore[arg-type]
     row = {each.name: getattr(one, each.name) for each in dataclasses.fields(one) if each.name != "launches"}
     with (folder / "rows.jsonl").open("a") as rows:
         rows.write(json.dumps({**row, "raw": f"{name}.npz"}) + "\n")
@@ -209,7 +210,10 @@ def kept_trials(folder: Path) -> list[Trial]:
     for line in (folder / "rows.jsonl").read_text().splitlines():
         row: dict[str, Any] = json.loads(line)
         with np.load(folder / "raw" / row.pop("raw")) as stored:
-            names, arrays = stored.files, [stored[name] for name in stored.files]
-        launches = [dict(zip(names, pair, strict=True)) for pair in zip(*arrays, strict=True)]
+            arrays = {name: stored[name] for name in stored.files}
+        launches = []
+        for number, first in enumerate(arrays.pop("first").tolist()):
+            turns = sorted(arrays, key=lambda side, first=first: side != first)  # type: ignore[misc]
+            launches.append({side: arrays[side][number] for side in turns})
         found.append(Trial(**row, launches=launches))
     return found

@@ -165,10 +165,7 @@ def compare(
         way.ready((baseline, candidate))
         say(f"{name}: launches")
         source = Paired(way, baseline, candidate, plan, seed + 1)
-        decisions, launches = duet.run(source, BASELINE, [CANDIDATE], own)
-        while len(source.copies) < _NOISE_LAUNCHES:
-            source.copy()
-        decision, notes = _with_noise(decisions[0], source.copies, own)
+        decision, launches, notes = decide(source, own)
         say(f"{name}: load time and memory")
         others = _openings(way, baseline, candidate, own, thresholds, alphas, seed + 2)
         quantities = (
@@ -197,6 +194,28 @@ def compare(
     return found
 
 
+def decide(source: Paired, policy: Policy) -> tuple[Decision, list[Launch], tuple[str, ...]]:
+    """The verdict on the latency with its noise floor, the launches, and what a person should know of it."""
+    (decision,), launches = duet.run(source, BASELINE, [CANDIDATE], policy)
+    while len(source.copies) < _NOISE_LAUNCHES:
+        source.copy()
+    decision, notes = with_noise(decision, source.copies, policy)
+    return decision, launches, notes
+
+
+def with_noise(
+    decision: Decision, copies: Sequence[Launch], policy: Policy
+) -> tuple[Decision, tuple[str, ...]]:
+    """The decision with the noise floor of launches of equals; none where those are called different."""
+    noise = noise_floor(copies, BASELINE, policy, len(copies), COPY)
+    decision = dataclasses.replace(decision, noise=noise)
+    differing = [channel for channel in DECIDING if channel in noise and noise[channel].differs]
+    if not differing or decision.verdict in ("ok", "inconclusive"):
+        return decision, ()
+    told = f"the baseline differs from itself ({', '.join(differing)}): its launches are no fair comparison"
+    return dataclasses.replace(decision, verdict="inconclusive"), (told,)
+
+
 def whole(said: Sequence[tuple[str, Verdict]]) -> Verdict:
     """The verdict of a pair from those of its quantities, the latency among them."""
     verdicts = dict(said)
@@ -211,19 +230,6 @@ def worst(verdicts: Sequence[Verdict]) -> Verdict:
     """The verdict of a call from those of its pairs."""
     order: tuple[Verdict, ...] = ("regressed", "inconclusive", "improved")
     return next((verdict for verdict in order if verdict in verdicts), "ok")
-
-
-def _with_noise(
-    decision: Decision, copies: Sequence[Launch], policy: Policy
-) -> tuple[Decision, tuple[str, ...]]:
-    """The decision with the noise floor of launches of equals; none where those are called different."""
-    noise = noise_floor(copies, BASELINE, policy, len(copies), COPY)
-    decision = dataclasses.replace(decision, noise=noise)
-    differing = [channel for channel in DECIDING if channel in noise and noise[channel].differs]
-    if not differing or decision.verdict in ("ok", "inconclusive"):
-        return decision, ()
-    told = f"the baseline differs from itself ({', '.join(differing)}): its launches are no fair comparison"
-    return dataclasses.replace(decision, verdict="inconclusive"), (told,)
 
 
 def _latency(decision: Decision, launches: Sequence[Launch], policy: Policy, alpha: float) -> Quantity:

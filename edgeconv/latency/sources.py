@@ -1,16 +1,19 @@
 """Launches of a baseline and a candidate on a device: where the samples of a verdict come from.
 
 Both in one fresh process wherever they share runtime, version and device (:class:`Together`): one request a
-launch, so that nothing of the way to a board is in it. Where they cannot share a process, one fresh process
-for each in an agent of its own, whose bursts are asked for in turns and never run at the same time
-(:class:`Lockstep`). What is opened first and the order of bursts are drawn for each launch.
+launch, so that nothing of the way to a board is in it; slow models in two such processes at a time. Where
+they cannot share a process, one fresh process for each in an agent of its own, whose bursts are asked for in
+turns and never run at the same time (:class:`Lockstep`). What is opened first and whose burst comes first
+are drawn for each launch.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import random
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +37,7 @@ _ON_PROCESSOR = (None, "cpu", "xnnpack")
 _WAITS_BELOW = 0.2
 """Of the wall's time that the thread computes: a model below it waits, and belongs on the wall clock."""
 _OF_EMULATION = 20.0
+_AT_ONCE = 2
 _POOL = 3
 """Agents of each runtime that launches in lockstep draw from."""
 
@@ -147,8 +151,17 @@ class Way(Protocol):
 
     name: str
 
-    def launch(self, sides: Mapping[str, Side], plan: LaunchPlan, seed: int) -> Launch:
-        """Open all in processes made for it, measure in alternating bursts, and end them."""
+    def at_once(self, side: Side, plan: LaunchPlan) -> int:
+        """How many launches of models like this one do not disturb each other more than they help."""
+        ...
+
+    def launches(self, sides: Mapping[str, Side], plan: LaunchPlan, seeds: Sequence[int]) -> list[Launch]:
+        """A launch for each seed, at the same time if they can be.
+
+        A launch opens all models in processes made for it, measures in alternating bursts, and ends them.
+        What is opened first and whose burst comes first is drawn of its seed; the samples are in the order of
+        the bursts.
+        """
         ...
 
     def ready(self, sides: Sequence[Side]) -> None:
@@ -249,7 +262,8 @@ class _Ways:
 
     def alone(self, side: Side, seed: int) -> Opening:
         """See :class:`Way`."""
-        result, _ = self._agent(side).ask("launch", [side], burst=1, rounds=1, warm=0, seed=seed)
+        told, _ = self._agent(side).ask("launch", [side], burst=1, rounds=1, warm=0, seeds=[seed])
+        (result,) = told["launches"]
         start, peak = result["start_bytes"], result["memory"]["peak_bytes"]
         return Opening(
             load_ns=int(result["load_ns"][0]),
@@ -260,9 +274,8 @@ class _Ways:
 
     def timed(self, side: Side, plan: LaunchPlan, seed: int) -> Any:
         """See :class:`Way`."""
-        return self._agent(side).ask("launch", [side], **_fields(plan), rounds=plan.bursts, seed=seed)[1][
-            "ns"
-        ][0]
+        fields = {**_fields(plan), "rounds": plan.bursts, "seeds": [seed]}
+        return self._agent(side).ask("launch", [side], **fields)[1]["ns"][0, 0]
 
     def profiled(self, sides: Sequence[Side], runs: int, seed: int) -> list[Mapping[str, Any] | None]:
         """See :class:`Way`."""
@@ -271,7 +284,8 @@ class _Ways:
         told: dict[int, Any] = {}
         for place in order:
             side = sides[place]
-            (told[place],) = self._agent(side).ask("launch", [side], profile=runs, seed=seed)[0]["profiles"]
+            (launch,) = self._agent(side).ask("launch", [side], profile=runs, seeds=[seed])[0]["launches"]
+            (told[place],) = launch["profiles"]
         return [told[place] for place in range(len(sides))]
 
 
@@ -280,11 +294,24 @@ class Together(_Ways):
 
     name = "one process"
 
-    def launch(self, sides: Mapping[str, Side], plan: LaunchPlan, seed: int) -> Launch:
+    def at_once(self, side: Side, plan: LaunchPlan) -> int:
+        """See :class:`Way`.
+
+        Two where a launch is timed by what it computes and leaves a processor to another. On a board they
+        might not find the memory, and heat it.
+        """
+        spare = side.device.kind == "local" and len(os.sched_getaffinity(0)) >= _AT_ONCE
+        return _AT_ONCE if plan.processor_time and spare else 1
+
+    def launches(self, sides: Mapping[str, Side], plan: LaunchPlan, seeds: Sequence[int]) -> list[Launch]:
         """See :class:`Way`."""
-        agent = self._agent(next(iter(sides.values())))
-        _, arrays = agent.ask("launch", list(sides.values()), **_fields(plan), rounds=plan.bursts, seed=seed)
-        return dict(zip(sides, arrays["ns"], strict=True))
+        agent, names = self._agent(next(iter(sides.values()))), list(sides)
+        fields = {**_fields(plan), "rounds": plan.bursts, "seeds": list(seeds)}
+        told, arrays = agent.ask("launch", list(sides.values()), **fields)
+        return [
+            {names[turn]: samples[turn] for turn in launch["turns"]}
+            for launch, samples in zip(told["launches"], arrays["ns"], strict=True)
+        ]
 
 
 class Lockstep(_Ways):
@@ -328,12 +355,19 @@ class Lockstep(_Ways):
         self._forking.clear()
         super().close()
 
-    def launch(self, sides: Mapping[str, Side], plan: LaunchPlan, seed: int) -> Launch:
+    def at_once(self, side: Side, plan: LaunchPlan) -> int:
         """See :class:`Way`."""
+        return 1
+
+    def launches(self, sides: Mapping[str, Side], plan: LaunchPlan, seeds: Sequence[int]) -> list[Launch]:
+        """See :class:`Way`."""
+        return [self._launch(sides, plan, seed) for seed in seeds]
+
+    def _launch(self, sides: Mapping[str, Side], plan: LaunchPlan, seed: int) -> Launch:
         from concurrent.futures import ThreadPoolExecutor
 
         drawn = random.Random(seed)
-        order = list(sides)
+        order = drawn.sample(list(sides), len(sides))
         self.ready(list(sides.values()))
         agents: dict[str, _Agent] = {}
         for place in {side.place: None for side in sides.values()}:
@@ -355,11 +389,7 @@ class Lockstep(_Ways):
                 by_agent.setdefault(id(agents[name]), []).append(name)
             with ThreadPoolExecutor(len(by_agent)) as threads:
                 list(threads.map(begin, by_agent.values()))
-            for block in range(plan.bursts):
-                if block % 2 == 0:
-                    drawn.shuffle(order)
-                else:
-                    order.reverse()
+            for _ in range(1 + plan.bursts):
                 for name in order:
                     _, arrays = agents[name].plainly("burst", {"worker": workers[name]})
                     taken[name].append(arrays["ns"][0])
@@ -367,7 +397,7 @@ class Lockstep(_Ways):
             for name, worker in workers.items():
                 with contextlib.suppress(EdgeconvError):
                     agents[name].plainly("join", {"worker": worker})
-        return {name: np.stack(bursts) for name, bursts in taken.items()}
+        return {name: np.stack(taken[name][1:]) for name in order}  # before its first, another or none ran
 
 
 def way_for(baseline: Side, candidate: Side) -> Together | Lockstep:
@@ -410,7 +440,7 @@ class Paired:
         copies: launches of the baseline and its copy so far, which are the noise floor.
     """
 
-    EVERY = 2
+    EVERY = 4
     """One launch of equals for so many of the two."""
 
     def __init__(self, way: Way, baseline: Side, candidate: Side, plan: LaunchPlan, seed: int) -> None:
@@ -418,13 +448,21 @@ class Paired:
         self.copies: list[Launch] = []
         self._pair = {BASELINE: baseline, CANDIDATE: candidate}
         self._equals = {BASELINE: baseline, COPY: baseline}
-        self._seed = seed
+        self._drawn = random.Random(seed)
+        self._at_once = way.at_once(baseline, plan)
+        self._ready: deque[Launch] = deque()
 
     def __call__(self, number: int) -> Launch:
-        if number % self.EVERY == self.EVERY - 1:
+        if not self._ready:
+            self._ready += self._launches(self._pair)
+        if (number + 1) % (self.EVERY * self._at_once) == 0:
             self.copy()
-        return self.way.launch(self._pair, self.plan, self._seed + 2 * number)
+        return self._ready.popleft()
 
     def copy(self) -> None:
-        """One launch of equals."""
-        self.copies.append(self.way.launch(self._equals, self.plan, self._seed + 2 * len(self.copies) + 1))
+        """Launches of equals, so many as are made at once."""
+        self.copies += self._launches(self._equals)
+
+    def _launches(self, sides: Mapping[str, Side]) -> list[Launch]:
+        seeds = [self._drawn.randrange(1 << 40) for _ in range(self._at_once)]
+        return self.way.launches(sides, self.plan, seeds)

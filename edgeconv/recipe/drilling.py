@@ -1,7 +1,9 @@
-"""``edgeconv drill``: what is drilled, an artifact of the user's or a built-in one of some sizes."""
+"""``edgeconv drill``: what is drilled, artifacts of the user's or built-in networks of some sizes."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import random
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +27,9 @@ from edgeconv.recipe.beside import contract_beside
 SIZES = (40e-6, 1e-3, 20e-3)
 EFFECTS = (0.0, 1.0, 2.0, 5.0)
 LOOPS = (0, 4)
-_UNITS = 100
+_LAYERS = 100
+_IMAGES = (3, 512)
+"""Rows of the images of a built-in network, from and to."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,8 @@ class DrillRequest:
     """What ``edgeconv drill`` was asked for.
 
     Attributes:
-        artifact: own one; a built-in network where ``None``.
-        sizes: seconds of a sample of the built-in network.
+        artifacts: own ones; built-in networks where there is none.
+        sizes: seconds of an inference of the built-in networks.
         effects: injected work in percent; 0 are equals.
         loops: busy loops that are toggled beside the decisions.
         seconds: of all decisions.
@@ -45,7 +49,7 @@ class DrillRequest:
         seed: of all that is drawn; from the system where ``None``.
     """
 
-    artifact: Path | None = None
+    artifacts: Sequence[Path] = ()
     sizes: Sequence[float] = SIZES
     effects: Sequence[float] = EFFECTS
     loops: Sequence[int] = LOOPS
@@ -99,10 +103,9 @@ def drill(request: DrillRequest, told: Callable[[Trial], None] = lambda one: Non
     seed = random.SystemRandom().randrange(1 << 31) if request.seed is None else request.seed
     with tempfile.TemporaryDirectory(prefix="edgeconv-drill-") as folder:
         with Together() as way:
-            if request.artifact is not None:
-                subjects = [_own(way, request)]
-            else:
-                subjects = [_of_size(way, request, size, Path(folder)) for size in request.sizes]
+            subjects = [_own(way, path, request) for path in request.artifacts] or [
+                _of_size(way, request, size, Path(folder)) for size in request.sizes
+            ]
         tasks, left = tasks_of(subjects, request.effects, request.loops)
         made = []
         for one in trials(
@@ -113,38 +116,42 @@ def drill(request: DrillRequest, told: Callable[[Trial], None] = lambda one: Non
     return Drilled(
         request=request,
         seed=seed,
-        runtimes={subject.name: str(subject.side.runtime) for subject in subjects},
+        runtimes={subject.name: str(subject.of(subject.units).runtime) for subject in subjects},
         summary=summary(made, request.policy.threshold),
         left=left,
     )
 
 
-def _own(way: Together, request: DrillRequest) -> Subject:
-    assert request.artifact is not None
-    if not request.artifact.exists():
-        raise UsageError("there is no such file", where=str(request.artifact))
-    side = _side(request.artifact, request)
-    return Subject(request.artifact.name, side, inference_seconds(way, side))
+def _own(way: Together, path: Path, request: DrillRequest) -> Subject:
+    if not path.exists():
+        raise UsageError("there is no such file", where=str(path))
+    side = _side(path, request)
+    seconds = inference_seconds(way, side)
+    return Subject(path.name, lambda units: dataclasses.replace(side, repeat=units), seconds, seconds)
 
 
 def _of_size(way: Together, request: DrillRequest, size: float, folder: Path) -> Subject:
-    """The built-in network with so many layers that about a hundred inferences are a sample of that size."""
+    """Networks of so large images that an inference of a hundred layers takes about ``size``."""
     if not 1e-6 <= size <= 0.1:
-        raise UsageError(f"a size of {size} s", why="samples of the built-in network take 1 µs to 100 ms")
+        raise UsageError(f"a size of {size} s", why="inferences of the built-in networks take 1 µs to 100 ms")
 
-    def of(layers: int) -> tuple[Side, float]:
-        path = folder / f"layers-{layers}.tflite"
-        path.write_bytes(network(layers))
-        side = _side(path, request)
-        return side, inference_seconds(way, side)
+    @functools.cache
+    def of(layers: int, image: int) -> Side:
+        path = folder / f"layers-{layers}-{image}.tflite"
+        path.write_bytes(network(layers, image))
+        return _side(path, request)
 
-    (side, seconds), wanted = of(0), size / _UNITS
-    if wanted > 2 * seconds:
-        (_, one), (_, many) = of(1), of(9)
-        layers = max(1, round(1 + (wanted - one) / max((many - one) / 8, 1e-9)))
-        side, seconds = of(layers)
-    units = max(1, round(size / seconds / _UNITS)) * _UNITS
-    return Subject(f"built-in, {units} × {1e6 * seconds:.3g} µs", side, seconds, units)
+    image, seconds = 16, 0.0
+    for _ in range(4):  # the time of small images is not that of their pixels alone
+        seconds = inference_seconds(way, of(_LAYERS, image))
+        nearer = max(_IMAGES[0], min(_IMAGES[1], round(image * (size / seconds) ** 0.5)))
+        if nearer == image:
+            break
+        image = nearer
+    else:
+        seconds = inference_seconds(way, of(_LAYERS, image))
+    name = f"built-in, {1e3 * seconds:.3g} ms"
+    return Subject(name, lambda layers: of(layers, image), seconds / _LAYERS, seconds, _LAYERS)
 
 
 def _side(path: Path, request: DrillRequest) -> Side:

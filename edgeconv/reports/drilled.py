@@ -65,8 +65,8 @@ def detected(found: Drilled, model: str, loops: int) -> str:
 def as_document(found: Drilled) -> dict[str, Any]:
     """Plain values: rates as hits, of, low, high; effects and levels as texts."""
     request = dataclasses.asdict(found.request)
-    for name in ("artifact", "keep"):
-        request[name] = None if request[name] is None else str(request[name])
+    request["artifacts"] = [str(path) for path in request["artifacts"]]
+    request["keep"] = None if request["keep"] is None else str(request["keep"])
     return {
         "request": request,
         "seed": found.seed,

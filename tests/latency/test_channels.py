@@ -11,6 +11,8 @@ from simulated_launches import launch
 from edgeconv.errors import UsageError
 from edgeconv.latency.channels import against_itself, between, checked, floor, kept, typical
 
+YES = np.array([True])
+
 
 def test_the_first_of_a_burst_is_dropped() -> None:
     bursts = np.array([[900, 10, 11], [800, 12, 13]], np.int64)
@@ -28,7 +30,10 @@ def test_twice_the_time_is_twice_the_ratio_in_every_channel(factor: float, seed:
     rng = np.random.default_rng(seed)
     one = kept(np.stack([launch(rng)["A"] for _ in range(3)]))
     assert floor(one, factor * one) == pytest.approx(np.log(factor), abs=1e-9)
-    assert typical(one, factor * one) == pytest.approx(np.log(factor), abs=1e-9)
+    noiseless = np.ones_like(one)
+    for before in (True, False):
+        found = typical(noiseless, factor * noiseless, np.full(3, before))
+        assert found == pytest.approx(np.log(factor), abs=1e-9)
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -36,16 +41,36 @@ def test_swapping_the_models_changes_the_sign(seed: int) -> None:
     """So equals measured in an order that is drawn are symmetric about zero, as the test needs."""
     rng = np.random.default_rng(seed)
     launches = [launch(rng, effect=0.02) for _ in range(3)]
+    launches[1] = dict(reversed(launches[1].items()))
     there, back = between(launches, "A", "B"), between(launches, "B", "A")
     assert there.keys() == back.keys() == {"floor", "typical", "tail"}
     for channel, one in there.items():
         assert one.values == pytest.approx(-back[channel].values, abs=1e-12)
 
 
-def test_the_speed_of_the_machine_in_a_burst_cancels() -> None:
-    speed = np.array([[1.0], [3.0], [0.5], [2.0]])
-    one = 1000 * speed * np.ones((1, 4, 4))
-    assert typical(one, 1.02 * one) == pytest.approx(np.log(1.02))
+def test_the_speed_of_the_machine_in_two_neighbouring_bursts_cancels() -> None:
+    speed = np.repeat([1.0, 3.0, 0.5, 2.0], 4).reshape(1, 16, 1)
+    one = 1000 * speed * np.ones((1, 16, 4))
+    assert typical(one, 1.02 * one, YES) == pytest.approx(np.log(1.02))
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_drift_cancels_whoever_comes_first(before: bool) -> None:
+    """Samples of models in turns, each 1 % slower than the one before."""
+    drift = 1000 * 1.01 ** np.arange(16.0).reshape(1, 8, 2)
+    sides = (drift[..., :1], drift[..., 1:])
+    baseline, candidate = sides if before else sides[::-1]
+    found = typical(baseline, 1.02 * candidate, np.array([before]))
+    assert found == pytest.approx(
+        np.log(1.02), abs=0.0101
+    )  # half of one step is left: the median of 15 pairs
+    assert not np.allclose(typical(baseline[:, :1], candidate[:, :1], np.array([before])), 0)
+
+
+def test_samples_are_paired_by_their_place_in_the_burst() -> None:
+    """As a cache that the other model has emptied fills: what is paired was as cold as its partner."""
+    cold = 1000 * np.array([1.3, 1.1, 1.0]) * np.ones((1, 2, 1))
+    assert typical(cold, 1.02 * cold, YES) == pytest.approx(np.log(1.02), abs=1e-12)
 
 
 def test_what_happens_in_a_quarter_of_the_samples_moves_neither_floor_nor_typical() -> None:
@@ -53,13 +78,14 @@ def test_what_happens_in_a_quarter_of_the_samples_moves_neither_floor_nor_typica
     other = 1.03 * one
     other[:, :, 0] = 90_000
     assert floor(one, other) == pytest.approx(np.log(1.03))
-    assert typical(one, other) == pytest.approx(np.log(1.03))
+    assert typical(one, other, YES) == pytest.approx(np.log(1.03))
 
 
 def test_slow_models_have_no_floor_of_their_own() -> None:
     rng = np.random.default_rng(1)
     assert "floor" not in between([launch(rng, bursts=2, length=1)], "A", "B")
-    assert "floor" in between([launch(rng, bursts=4, length=3)], "A", "B")
+    assert "floor" not in between([launch(rng, bursts=6, length=3)], "A", "B")
+    assert "floor" in between([launch(rng, bursts=8, length=5)], "A", "B")
 
 
 @pytest.mark.parametrize(

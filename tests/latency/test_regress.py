@@ -15,7 +15,7 @@ from slower_models import onnx_chain, tflite_chain
 
 from edgeconv.errors import UsageError
 from edgeconv.latency.decisions import Policy, judge_values
-from edgeconv.latency.regress import SHARES, Thresholds, _with_noise, compare, whole, worst
+from edgeconv.latency.regress import SHARES, Thresholds, compare, whole, with_noise, worst
 from edgeconv.latency.sequential import LOOKS
 from edgeconv.latency.sources import BASELINE, COPY
 
@@ -85,10 +85,10 @@ def test_a_baseline_that_differs_from_itself_leaves_no_verdict_but_proven_equali
 
     (decision,) = judge(launches(0.1, (BASELINE, CANDIDATE)), BASELINE, [CANDIDATE])
     assert decision.verdict == "regressed"
-    fair, notes = _with_noise(decision, launches(0.0, (BASELINE, COPY)), Policy())
+    fair, notes = with_noise(decision, launches(0.0, (BASELINE, COPY)), Policy())
     assert fair.verdict == "regressed"
     assert notes == ()
-    unfair, notes = _with_noise(decision, launches(0.1, (BASELINE, COPY)), Policy())
+    unfair, notes = with_noise(decision, launches(0.1, (BASELINE, COPY)), Policy())
     assert unfair.verdict == "inconclusive"
     assert "differs from itself" in notes[0]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,18 +74,19 @@ def test_a_launch_has_the_samples_of_both_and_the_longer_one_takes_longer(
 ) -> None:
     short, long = chains
     with kind() as way:
-        launches = [way.launch({BASELINE: short, CANDIDATE: long}, PLAN, seed) for seed in range(3)]
+        launches = way.launches({BASELINE: short, CANDIDATE: long}, PLAN, range(6))
     checked(launches, [BASELINE, CANDIDATE])
     for launch in launches:
         assert launch[BASELINE].shape == (6, 4)
         assert np.min(launch[CANDIDATE]) > 1.5 * np.min(launch[BASELINE])
+    assert {next(iter(launch)) for launch in launches} == {BASELINE, CANDIDATE}  # whoever came first is drawn
 
 
 def test_different_runtimes_are_measured_in_lockstep(chains: tuple[Side, Side], tmp_path: Path) -> None:
     other = side(onnx_chain(tmp_path / "a.onnx", 10))
     with way_for(chains[0], other) as way:
         assert way.name == "lockstep"
-        launch = way.launch({BASELINE: chains[0], CANDIDATE: other}, PLAN, 1)
+        (launch,) = way.launches({BASELINE: chains[0], CANDIDATE: other}, PLAN, [1])
     assert launch[CANDIDATE].shape == (6, 4)
 
 
@@ -107,12 +110,27 @@ def test_the_plan_takes_the_threads_clock_for_slow_models_of_one_thread_only(
     assert set(_CLOCKS) == {"wall", "thread"}
 
 
-def test_launches_of_equals_come_with_every_second_launch(chains: tuple[Side, Side]) -> None:
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_launches_of_equals_come_with_every_fourth_launch(
+    chains: tuple[Side, Side], monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
     with Together() as way:
+        monkeypatch.setattr(way, "at_once", lambda side, plan: at_once)
         source = Paired(way, *chains, PLAN, seed=1)
-        launches = [source(number) for number in range(4)]
-    assert [set(launch) for launch in launches] == [{BASELINE, CANDIDATE}] * 4
+        launches = [source(number) for number in range(8)]
+    assert [set(launch) for launch in launches] == [{BASELINE, CANDIDATE}] * 8
     assert [set(launch) for launch in source.copies] == [{BASELINE, COPY}] * 2
+
+
+def test_two_launches_at_once_are_for_models_timed_by_what_they_compute(chains: tuple[Side, Side]) -> None:
+    own, wall = (LaunchPlan(1, 2, 0, processor_time=own) for own in (True, False))
+    processors = len(os.sched_getaffinity(0))
+    assert Together().at_once(chains[0], own) == min(2, processors)
+    assert Together().at_once(chains[0], wall) == 1
+    elsewhere = copy.copy(chains[0].device)
+    elsewhere.kind = "ssh"
+    assert Together().at_once(dataclasses.replace(chains[0], device=elsewhere), own) == 1
+    assert Lockstep().at_once(chains[0], own) == 1
 
 
 def test_arrays_that_both_take_are_sent_once(
@@ -129,7 +147,7 @@ def test_arrays_that_both_take_are_sent_once(
 
     monkeypatch.setattr(AgentClient, "ask", counted)
     with Together() as way:
-        way.launch({BASELINE: chains[0], COPY: chains[0]}, PLAN, 1)
+        way.launches({BASELINE: chains[0], COPY: chains[0]}, PLAN, [1])
     assert sent[-1] == 1
 
 
