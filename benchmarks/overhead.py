@@ -1,14 +1,12 @@
 """What the harness adds to a plain loop in C over the same library on the same model.
 
-Run as ``python benchmarks/overhead.py [MODEL.onnx …] [--launches N]``; needs gcc. Two fresh processes at a time, the
-agent as ``edgeconv bench`` starts it and ``overhead_ort.c`` on the same libonnxruntime, take turns in short
-bursts of the same number of inferences. Of each launch the difference of the medians is kept, and printed is
-the median over launches with its 95 % interval. Raw medians go to ``results/overhead.json``.
+Run as ``python benchmarks/overhead.py [MODEL …] [--launches N]``, models in ONNX or TFLite; needs gcc. Of each launch the
+difference of the medians is kept, and printed is the median over launches with its 95 % interval. Raw medians
+go to ``results/overhead.json``.
 
-The library that Python loads is ONNX Runtime compiled into its own extension module; the shared library of
-the same wheel is what C can call. LiteRT's wheels for x86-64 export no interpreter for C, so that there is
-no such loop for it: there the harness is bounded by its null model (``edgeconv bench`` prints it) and by
-``Interpreter.invoke`` being one call of the C++ interpreter.
+ONNX Runtime: two fresh processes at a time, the agent as ``edgeconv bench`` starts it and ``overhead_ort.c`` on the same wheel's
+libonnxruntime, take turns in short bursts of the same number of inferences. They are two processes, where weights come to
+lie differently. TFLite: see ``overhead_tflite.py``, one process and one interpreter.
 """
 
 from __future__ import annotations
@@ -18,15 +16,18 @@ import json
 import os
 import subprocess
 import tempfile
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import overhead_tflite
 
 from edgeconv.devices.base import RuntimeChoice
 from edgeconv.devices.client import AgentClient
 from edgeconv.devices.local import LocalDevice
+from edgeconv.latency.built_in import network
 from edgeconv.latency.percentiles import median_interval
 
 HERE = Path(__file__).parent
@@ -82,6 +83,16 @@ def launch(program: Path, library: Path, model: Path, took: float) -> tuple[floa
     return tuple(float(np.median(samples[kind][5:])) for kind in ("harness", "c", "again"))  # type: ignore[return-value]
 
 
+def made_up(folder: Path) -> list[Path]:
+    """Models of either format, from microseconds to milliseconds."""
+    made = [dense(folder, 2, 64), dense(folder, 8, 512)]
+    for layers, image in ((1, 3), (10, 12), (100, 20), (100, 48)):
+        path = folder / f"layers-{layers}x{image}.tflite"
+        path.write_bytes(network(layers, image))
+        made.append(path)
+    return made
+
+
 def dense(folder: Path, layers: int, width: int) -> Path:
     """A float32 model of so many square matrix products with ReLU, for a time of choice."""
     from onnx import TensorProto, helper, numpy_helper
@@ -108,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("models", nargs="*", type=Path, help="float32, of one input; two are made up if none")
+    parser.add_argument("models", nargs="*", type=Path, help="float32, of one input; made up if none")
     parser.add_argument("--launches", type=int, default=12)
     parser.add_argument("--write", action="store_true", help="keep it in results/overhead.json")
     options = parser.parse_args()
@@ -124,17 +135,22 @@ def main() -> None:
             "| model | C, µs | harness, µs | more, ns | 95 % | of it | C against C, ns | within 1 µs or 0.5 % |"
         )
         print("|---|---|---|---|---|---|---|---|")
-        made_up = [dense(Path(folder), 2, 64), dense(Path(folder), 8, 512)]
-        for model in options.models or made_up:
-            pilot = launch(program, library, model, 0.001)[1] / 1e9
-            found = [launch(program, library, model, pilot) for _ in range(options.launches)]
+        preloaded = overhead_tflite.compiled(Path(folder))
+        for model in options.models or made_up(Path(folder)):
+            if model.suffix == ".tflite":
+                once, runtime = partial(overhead_tflite.launch, preloaded, model), overhead_tflite.RUNTIME
+            else:
+                once = partial(launch, program, library, model)
+                runtime = f"onnxruntime=={version('onnxruntime')}"
+            pilot = once(0.001)[1] / 1e9
+            found = [once(pilot) for _ in range(options.launches)]
             harness, plain, again = np.array(found).T
             more, low, high = median_interval(harness - (plain + again) / 2)
             base = float(np.median((plain + again) / 2))
             rows.append(
                 {
                     "model": model.name,
-                    "onnxruntime": version("onnxruntime"),
+                    "runtime": runtime,
                     "load": os.getloadavg()[0],
                     "launches_ns": found,
                     "more_ns": [more, low, high],

@@ -25,6 +25,8 @@ class SeriesKey:
         device, device_id: name, and the key of this one of that name.
         runtime, accelerator, threads: how it was run.
         reference: SHA-256 of the artifact that it is divided by; ``None`` for absolute numbers.
+        paired: whether ``regress`` measured it in turns with another artifact, by the clock that a verdict
+            needs; ``bench`` measures each alone.
     """
 
     label: str
@@ -35,11 +37,13 @@ class SeriesKey:
     accelerator: str | None
     threads: int
     reference: str | None
+    paired: bool = False
 
     def __str__(self) -> str:
         extra = f", {self.accelerator}" if self.accelerator else ""
         threads = f", {self.threads} threads" if self.threads != 1 else ""
-        return f"{self.label} {self.metric} on {self.device} ({self.runtime}{extra}{threads})"
+        paired = ", by regress" if self.paired else ""
+        return f"{self.label} {self.metric} on {self.device} ({self.runtime}{extra}{threads}{paired})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,7 @@ def read_series(
                 runtime.accelerator,
                 measurement.threads,
                 number.reference if ratio else None,
+                bool(measurement.context.get("paired")),
             )
             point = Point(
                 measurement.time,
@@ -156,6 +161,7 @@ def _order(item: tuple[SeriesKey, list[Point]]) -> tuple[str, ...]:
         f"{key.threads:9}",
         key.metric,
         key.device_id,
+        str(key.paired),
     )
 
 

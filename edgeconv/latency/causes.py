@@ -36,13 +36,16 @@ _MUCH = 0.10
 
 
 def reference_of(measurement: Measurement, others: tuple[Measurement, ...]) -> Measurement | None:
-    """What a measurement is compared with: the first of full precision of its device and threads, or the
-    same artifact with fewer threads; ``None`` for those that are compared with."""
+    """What a measurement is compared with: the first of full precision of its device and threads, one of the
+    same model before others, or the same artifact with fewer threads; ``None`` for those that are compared
+    with."""
     same = [other for other in others if other.device.name == measurement.device.name]
     beside = [other for other in same if other.setting.threads == measurement.setting.threads]
     if not beside or not same:
         return None
-    first = next((other for other in beside if other.artifact.precision in _FULL), beside[0])
+    full = [other for other in beside if other.artifact.precision in _FULL]
+    own = [other for other in full if _model(other) == _model(measurement)]
+    first = next(iter(own or full or beside))
     if first.artifact.sha256 != measurement.artifact.sha256:
         return first
     fewer = next(other for other in same if other.artifact.sha256 == measurement.artifact.sha256)
@@ -67,9 +70,11 @@ def said(
     )
     if found.verdict == "faster":
         return [f"{name} is faster than {other}: {found.ratio:.2f} of its time{interval}"]
-    few = ", too few launches to say more" if not interval else ""
+    if not interval:
+        few = "launches are too few to tell it from chance"
+        return [f"{name} takes {found.ratio:.2f} of the time of {other}; {few}"]
     slower = ", but slower" if found.verdict == "slower" else ""
-    line = f"{name} is not faster here{slower}: {found.ratio:.2f} of the time of {other}{interval}{few}"
+    line = f"{name} is not faster here{slower}: {found.ratio:.2f} of the time of {other}{interval}"
     if threads:
         return [line, *_thread_causes(of)]
     if of.artifact.precision in _FULL:
@@ -80,9 +85,15 @@ def said(
 def _name(one: Measurement, other: Measurement) -> str:
     """What tells the two apart."""
     a, b = one.artifact, other.artifact
-    if a.precision != b.precision and a.format == b.format and a.precision is not None:
+    of_one_model = a.format == b.format and _model(one) == _model(other)
+    if of_one_model and a.precision != b.precision and a.precision is not None:
         return a.precision
     return Path(a.path).name
+
+
+def _model(of: Measurement) -> str:
+    """``digits`` of ``digits.int8.tflite``, as ``edgeconv convert`` names what it makes."""
+    return Path(of.artifact.path).name.split(".", 1)[0]
 
 
 def _causes(of: Measurement, to: Measurement, ops: Mapping[str, int], profiled: Profiled | None) -> list[str]:

@@ -12,12 +12,12 @@ from edgeconv.devices.registry import find_device
 from edgeconv.devices.session import Wish, runtimes_for
 from edgeconv.errors import UsageError
 from edgeconv.formats.base import Contract, Description, TensorSpec
-from edgeconv.formats.registry import identify, sha256_of
+from edgeconv.formats.registry import identify
 from edgeconv.latency.bench import BenchRun, Case, Effort, MakeInputs
 from edgeconv.latency.bench import run as measure
 from edgeconv.latency.profile import Profiled, profile
 from edgeconv.latency.records import Artifact
-from edgeconv.recipe.beside import contract_beside, is_bare
+from edgeconv.recipe.beside import artifact_of, contract_beside, is_bare
 from edgeconv.recipe.contracts import describe_source, source_contract
 
 _VARIANTS = 4
@@ -179,16 +179,8 @@ def _described(path: Path, request: BenchRequest) -> _Described:
         outputs=outputs,
         as_it_is=True,
     )
-    precision = description.metadata.get("precision")
-    artifact = Artifact(
-        str(path),
-        sha256_of(path, part),
-        sum(file.stat().st_size for file in part.files(path)),
-        part.name,
-        None if precision is None else str(precision),
-    )
     ranges = description.metadata.get("input_ranges", {})
-    return artifact, contract, given, _inputs_of(request, ranges), description
+    return artifact_of(path, description), contract, given, _inputs_of(request, ranges), description
 
 
 def _inputs_of(request: BenchRequest, ranges: Mapping[str, Sequence[float]]) -> MakeInputs:

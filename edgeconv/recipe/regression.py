@@ -12,13 +12,13 @@ from edgeconv.devices.registry import find_device
 from edgeconv.devices.session import Wish
 from edgeconv.errors import EdgeconvError, UsageError
 from edgeconv.formats.base import Contract, TensorSpec
-from edgeconv.formats.registry import identify, sha256_of
+from edgeconv.formats.registry import identify
 from edgeconv.latency.bench import device_facts
 from edgeconv.latency.decisions import Policy
 from edgeconv.latency.records import DeviceFacts
 from edgeconv.latency.regress import Comparison, Thresholds, compare
 from edgeconv.latency.sources import BASELINE, CANDIDATE, Side, look_at
-from edgeconv.recipe.beside import contract_beside
+from edgeconv.recipe.beside import artifact_of, contract_beside
 
 _SUFFIXES = (".tflite", ".onnx", ".ort", ".pb")
 _VARIANTS = 2
@@ -229,13 +229,10 @@ def _record(one: Comparison, where: DeviceFacts, request: RegressionRequest) -> 
     import dataclasses
 
     from edgeconv.history import record_decision
-    from edgeconv.latency.records import Artifact, Setting
+    from edgeconv.latency.records import Setting
 
     sides = {BASELINE: one.baseline, CANDIDATE: one.candidate}
-    artifacts = {
-        name: Artifact(str(side.path), sha256_of(side.path, identify(side.path)), side.bytes, side.format)
-        for name, side in sides.items()
-    }
+    artifacts = {name: artifact_of(side.path) for name, side in sides.items()}
     settings = {
         name: Setting(
             side.runtime.name, side.runtime.version or "", side.threads, side.accelerator, side.placement

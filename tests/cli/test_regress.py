@@ -116,8 +116,11 @@ def test_what_is_recorded_is_of_the_device_that_bench_recorded(
         "h.sqlite",
         "--json",
     )
-    (one,) = edgeconv(*series).json["series"]
-    assert [point["unit"] for point in one["points"]] == ["ns", "ns", "ns"]  # baseline, candidate; bench's
+    alone, paired = edgeconv(*series).json["series"]
+    assert [point["unit"] for point in alone["points"]] == ["ns"]
+    assert [point["unit"] for point in paired["points"]] == ["ns", "ns"]  # baseline, candidate
     edgeconv("history", "export", "h.json", "--store", "h.sqlite")
-    (device,) = json.loads((tmp_path / "h.json").read_text())["tables"]["devices"]
+    tables = json.loads((tmp_path / "h.json").read_text())["tables"]
+    (device,) = tables["devices"]
     assert device["facts"]["processor"]
+    assert [artifact["precision"] for artifact in tables["artifacts"]] == ["fp32"]

@@ -67,6 +67,18 @@ def test_absolute_numbers_are_series_of_their_own() -> None:
     assert (series.points[0].value, series.points[0].unit, series.key.reference) == (40200.0, "ns", None)
 
 
+def test_what_regress_measured_in_turns_is_in_no_series_of_bench() -> None:
+    """Its times are by another clock from half a millisecond on, and of caches that two models share."""
+    with open_store() as store:
+        filled(store, [1.0, 1.1])
+        filled(store, [1.2], context={"paired": True})
+        for absolute in (False, True):
+            alone, paired = read_series(store, absolute=absolute)
+            assert (len(alone.points), len(paired.points)) == (2, 1)
+            assert (alone.key.paired, paired.key.paired) == (False, True)
+            assert "by regress" in str(paired.key)
+
+
 def test_only_the_latest_points_count_where_asked() -> None:
     with open_store() as store:
         filled(store, [1.0, 1.1, 1.2])

@@ -74,11 +74,13 @@ class TestRatio:
 
 
 class TestWords:
-    fp32 = measurement(around(1_000_000), name="a.tflite")
+    fp32 = measurement(around(1_000_000), name="a.fp32.tflite")
 
     def said(self, ops: dict[str, int] | None = None, told: Profiled | None = None, **fields: object) -> str:
         level = fields.pop("level", 1_000_000)
-        int8 = measurement(around(float(str(level)), seed=1), name="b.tflite", precision="int8", **fields)
+        int8 = measurement(
+            around(float(str(level)), seed=1), name="a.int8.tflite", precision="int8", **fields
+        )
         assert causes.reference_of(int8, (self.fp32, int8)) is self.fp32
         return "\n".join(causes.said(int8, self.fp32, ops or {}, told))
 
@@ -110,11 +112,25 @@ class TestWords:
         assert "most of its time, 60%, is CONV_2D (1 ops)" in lines
 
     def test_more_threads_are_compared_with_fewer_of_the_same_artifact(self) -> None:
-        four = measurement(around(1_000_000, seed=2), name="a.tflite", threads=4)
+        four = measurement(around(1_000_000, seed=2), name="a.fp32.tflite", threads=4)
         assert causes.reference_of(four, (self.fp32, four)) is self.fp32
         lines = causes.said(four, self.fp32, {})
         assert lines[0].startswith("4 threads is not faster here")
         assert lines[1] == "there are 2 cores"
+
+    def test_artifacts_of_different_models_are_told_apart_by_their_names(self) -> None:
+        other = measurement(around(2_000_000), name="b.fp32.tflite")
+        int8 = measurement(around(500_000), name="b.int8.tflite", precision="int8")
+        assert causes.reference_of(int8, (self.fp32, other, int8)) is other
+        assert causes.reference_of(int8, (self.fp32, int8)) is self.fp32
+        assert causes.said(int8, self.fp32, {})[0].startswith(
+            "b.int8.tflite is faster than a.fp32.tflite: 0.50"
+        )
+
+    def test_of_few_launches_no_more_is_said_than_the_ratio(self) -> None:
+        int8 = measurement(around(500_000, launches=3), name="a.int8.tflite", precision="int8")
+        (line,) = causes.said(int8, measurement(around(1_000_000, launches=3), name="a.fp32.tflite"), {})
+        assert line.startswith("int8 takes 0.50 of the time of fp32; launches are too few")
 
     def test_the_first_is_compared_with_nothing(self) -> None:
         assert causes.reference_of(self.fp32, (self.fp32,)) is None
