@@ -17,7 +17,7 @@ import sys
 from typing import Any, Callable
 
 from .backends.base import backends, installed_version
-from .processor import processor
+from .processor import available_cores, processor
 from .sensors import ROOT, Sensors, pi_flag_names, read
 
 _L4T_TO_JETPACK = {"28": "3", "32": "4", "34": "5", "35": "5", "36": "6", "38": "7"}
@@ -54,7 +54,7 @@ def probe(store: str, root: str = ROOT) -> dict[str, Any]:
         "kernel_bits": lambda: 64 if "64" in platform.machine() or platform.machine() == "armv8l" else 32,
         "userland_bits": lambda: 8 * struct.calcsize("P"),
         "processor": lambda: processor(root),
-        "usable_cores": lambda: len(os.sched_getaffinity(0)),
+        "usable_cores": available_cores,
         "memory": lambda: memory(root),
         "libc": lambda: libc(root),
         "glibcxx": lambda: glibcxx(root),

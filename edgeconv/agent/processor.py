@@ -48,6 +48,13 @@ FEATURES = {
 """The kernel's word for an extension to the one that targets use; what no runtime asks for is left out."""
 
 
+def available_cores() -> int:
+    """Cores this process may use, at least one."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def processor(root: str = "/") -> dict[str, Any]:
     """What is known of the processor.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeconv.agent.processor import available_cores
 from edgeconv.conversions.base import Conversion, ConversionJob, ConversionResult
 from edgeconv.errors import ConversionError, UsageError
 from edgeconv.formats.base import Contract, TensorSpec, contract_of
@@ -63,7 +63,7 @@ def convert(job: ConversionJob) -> ConversionResult:
     notes: list[str] = []
     source = load_float_model(job.source.path.read_bytes(), where)
     options = {"preserve_all_tensors": True} if static else {}
-    with RUNTIME.open(job.source.path, contract, threads=_threads(), options=options) as session:
+    with RUNTIME.open(job.source.path, contract, threads=available_cores(), options=options) as session:
         places = _places(session, source.model)
         contract = replace(contract, inputs=session.inputs, outputs=session.outputs)
         samples = _calibration(job, contract, notes) if static else _one_sample(contract)
@@ -94,10 +94,6 @@ def convert(job: ConversionJob) -> ConversionResult:
         notes.append(_INT16_NOTE)
     contract = _contract_after(contract, places, quantized.data)
     return ConversionResult(_prove(job, contract, samples[:1], reference), tuple(notes))
-
-
-def _threads() -> int:
-    return max(1, len(os.sched_getaffinity(0)))
 
 
 def _contract_of_file(path: Path) -> Contract:
@@ -183,7 +179,7 @@ def _prove(
 
     from edgeconv.runtimes.litert import RUNTIME
 
-    with RUNTIME.open(job.destination, contract, threads=_threads()) as session:
+    with RUNTIME.open(job.destination, contract, threads=available_cores()) as session:
         for sample in samples:
             found = session.infer(sample)
             for name, value in found.items():

@@ -19,6 +19,7 @@ from typing import Any, Self
 import psutil
 
 from edgeconv import errors
+from edgeconv.agent.processor import available_cores
 from edgeconv.errors import ConversionError, EdgeconvError, UnavailableError
 from edgeconv.execution.atomic import no_space
 from edgeconv.execution.stage import Limits, Stage, StageResult
@@ -87,13 +88,6 @@ class WorkerPool:
                 raise _error_from_json(answer["error"], stage)
             return StageResult(answer["value"], answer["seconds"], ended.peak_rss_bytes)
         raise _crash(stage, ended, self.limits)
-
-
-def available_cores() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class _Admission:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import random
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from edgeconv.agent.processor import available_cores
 from edgeconv.devices.base import Device, RuntimeChoice
 from edgeconv.devices.client import SILENCE_SECONDS, AgentClient
 from edgeconv.devices.session import DeviceSession, Wish
@@ -300,7 +300,7 @@ class Together(_Ways):
         Two where a launch is timed by what it computes and leaves a processor to another. On a board they
         might not find the memory, and heat it.
         """
-        spare = side.device.kind == "local" and len(os.sched_getaffinity(0)) >= _AT_ONCE
+        spare = side.device.kind == "local" and available_cores() >= _AT_ONCE
         return _AT_ONCE if plan.processor_time and spare else 1
 
     def launches(self, sides: Mapping[str, Side], plan: LaunchPlan, seeds: Sequence[int]) -> list[Launch]:
