@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgeconv.execution.manifest import Manifest
     from edgeconv.formats.base import Description
     from edgeconv.latency.records import Measurement
+    from edgeconv.latency.regress import Comparison as Regression
     from edgeconv.recipe.compare import Comparison
     from edgeconv.runtimes.base import Session
 
@@ -36,6 +37,7 @@ __all__ = [
     "freeze",
     "inspect",
     "load",
+    "regress",
     "split",
     "thaw",
 ]
@@ -318,6 +320,68 @@ def benchmark(
     if found.run.broken:
         raise found.run.broken[0].error
     return found.run.measurements
+
+
+def regress(
+    baseline: AnyPath,
+    candidate: AnyPath,
+    *,
+    threshold: float = 0.01,
+    alpha: float = 0.002,
+    seconds: float = 15.0,
+    device: str = "local",
+    runtime: str | None = None,
+    threads: int = 1,
+    accelerator: str | None = None,
+    data: AnyPath | None = None,
+    culprit: bool = False,
+    seed: int | None = None,
+) -> tuple[Regression, ...]:
+    """Say whether one artifact is slower than another, measured together, with the rates at which that errs.
+
+    Args:
+        baseline, candidate: files, or folders whose artifacts are matched by their names.
+        threshold: the change of latency that matters, as a fraction.
+        alpha: the probability that equals are called changed, over everything in the call.
+        seconds: of measuring the latency of each pair, at most.
+        device: name; this machine where it is not given.
+        runtime, accelerator: see :func:`load`.
+        threads: of the runtime.
+        data: samples in place of seeded inputs.
+        culprit: find what slowed down where one regressed.
+        seed: of all that is drawn; from the system where ``None``.
+
+    Returns:
+        One for each pair: ``verdict`` is ``regressed``, ``ok``, ``improved`` or ``inconclusive``;
+        ``quantities`` say it of latency, load time, memory and size, each with its interval.
+
+    Raises:
+        edgeconv.errors.EdgeconvError: the call is wrong, the device is emulated, or a runtime refuses one.
+
+    >>> same = digits / "out" / "digits.fp32.tflite"
+    >>> one, = edgeconv.regress(same, same, threshold=0.5, seconds=20)
+    >>> one.verdict, one.quantities[0].name
+    ('ok', 'latency')
+    """
+    from edgeconv.latency.decisions import Policy
+    from edgeconv.recipe.regression import RegressionRequest
+    from edgeconv.recipe.regression import regress as run
+
+    found, _ = run(
+        RegressionRequest(
+            baseline=Path(baseline),
+            candidate=Path(candidate),
+            policy=Policy(threshold=threshold, alpha=alpha, seconds=seconds),
+            device=device,
+            runtime=runtime,
+            threads=threads,
+            accelerator=accelerator,
+            data=_path(data),
+            culprit=culprit,
+            seed=seed,
+        )
+    )
+    return tuple(found)
 
 
 def load(

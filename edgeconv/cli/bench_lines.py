@@ -14,6 +14,7 @@ from edgeconv.latency import causes
 from edgeconv.latency.records import Measurement
 from edgeconv.latency.steady import curve
 from edgeconv.latency.summary import PERCENTILES, Spread, Summary, ratio, summarise
+from edgeconv.reports.amounts import show_time
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -297,15 +298,6 @@ def _summary_fields(summary: Summary) -> dict[str, Any]:
     fields["latency_ns"] = fields.pop("latency")
     fields["floor_ns"] = fields.pop("floor")
     return fields
-
-
-def show_time(nanoseconds: float) -> str:
-    """A time for people, three digits: ``12.3 µs``."""
-    for factor, unit in ((1e9, "s"), (1e6, "ms"), (1e3, "µs")):
-        if nanoseconds >= factor:
-            value = nanoseconds / factor
-            return f"{value:.3g} {unit}" if value < 1000 else f"{value:,.0f} {unit}"
-    return f"{nanoseconds:.0f} ns"
 
 
 def _interval(spread: Spread) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeconv.cli.options import F, common
+from edgeconv.reports.amounts import show_time
 
 if TYPE_CHECKING:
     from edgeconv.history.naming import Named
@@ -42,10 +43,7 @@ def amount(value: float | None, unit: str) -> str:
         return show_bytes(round(value))
     if unit != "ns":
         return f"{value:.4f}"
-    for factor, name in ((1e9, "s"), (1e6, "ms"), (1e3, "µs")):
-        if value >= factor:
-            return f"{value / factor:.3g} {name}" if value < 1000 * factor else f"{value / factor:.0f} {name}"
-    return f"{value:.0f} ns"
+    return show_time(value)
 
 
 def divided_by(key: SeriesKey) -> str:

@@ -125,7 +125,7 @@ def drill(request: DrillRequest, told: Callable[[Trial], None] = lambda one: Non
 def _own(way: Together, path: Path, request: DrillRequest) -> Subject:
     if not path.exists():
         raise UsageError("there is no such file", where=str(path))
-    side = _side(path, request)
+    side = side_of(path, request)
     seconds = inference_seconds(way, side)
     return Subject(path.name, lambda units: dataclasses.replace(side, repeat=units), seconds, seconds)
 
@@ -139,7 +139,7 @@ def _of_size(way: Together, request: DrillRequest, size: float, folder: Path) ->
     def of(layers: int, image: int) -> Side:
         path = folder / f"layers-{layers}-{image}.tflite"
         path.write_bytes(network(layers, image))
-        return _side(path, request)
+        return side_of(path, request)
 
     image, seconds = 16, 0.0
     for _ in range(4):  # the time of small images is not that of their pixels alone
@@ -154,7 +154,9 @@ def _of_size(way: Together, request: DrillRequest, size: float, folder: Path) ->
     return Subject(name, lambda layers: of(layers, image), seconds / _LAYERS, seconds, _LAYERS)
 
 
-def _side(path: Path, request: DrillRequest) -> Side:
+def side_of(path: Path, request: DrillRequest) -> Side:
+    """An artifact as it is drilled: on one seeded set of inputs."""
+
     def inputs(contract: Contract | None, taken: tuple[TensorSpec, ...]) -> Sequence[Mapping[str, Any]]:
         from edgeconv.comparison.probes import make_probes
 

@@ -9,20 +9,14 @@ from typing import Any
 
 from edgeconv.latency.regress import Comparison, Quantity
 from edgeconv.latency.sequential import looks_up_to
+from edgeconv.reports.amounts import show_size, show_time
 
 NAMES = {"latency": "latency", "load": "load time", "memory": "memory", "bytes": "size"}
 
 
 def amount(name: str, value: float) -> str:
-    """An absolute number with its unit: ``52.7 µs``, ``1.31 MB``."""
-    if not math.isfinite(value):
-        return "?"
-    if name in ("memory", "bytes"):
-        units = (("B", 1.0), ("kB", 1e3), ("MB", 1e6), ("GB", 1e9))
-    else:
-        units = (("ns", 1.0), ("µs", 1e3), ("ms", 1e6), ("s", 1e9))
-    unit, scale = next((each for each in reversed(units) if abs(value) >= each[1]), units[0])
-    return f"{value / scale:.3g} {unit}" if value / scale < 1000 else f"{value / scale:.0f} {unit}"
+    """An absolute number of a quantity with its unit: ``52.7 µs``, ``1.31 MB``."""
+    return show_size(value) if name in ("memory", "bytes") else show_time(value)
 
 
 def change(ratio: float, digits: int = 2) -> str:

@@ -58,6 +58,7 @@ def test_numbers_have_units_that_a_person_reads() -> None:
     assert amount("latency", 52_712.0) == "52.7 µs"
     assert amount("memory", 17_600_000) == "17.6 MB"
     assert amount("load", float("nan")) == "?"
+    assert amount("latency", 999_600.0) == "1 ms"
     assert change(1.0231) == "+2.31 %"
     assert change(float("inf")) == "?"
     assert share(0.002) == "0.2 %"
