@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgeconv.latency.channels import Launch
-from edgeconv.latency.decisions import judge
+from edgeconv.latency.decisions import Policy, judge
 from edgeconv.latency.rules_of_others import RULES, one_after_the_other, together
 from edgeconv.latency.sources import BASELINE, CANDIDATE
 
 CUT = 24
 """Launches of a run, where launches are cut anew."""
 LEVELS = (0.01, 0.05, 0.10)
+CHANCE = 0.01
+"""The probability at which wrong decisions are taken to be more than the stated rate explains."""
 ARRANGEMENTS = {"measured together": together, "baseline first, then candidate": one_after_the_other}
 
 
@@ -147,6 +149,34 @@ def summary(trials: Sequence[Trial], threshold: float, most_for_others: int = 60
         others=_others({effect: group[:most_for_others] for effect, group in sorted(by_effect.items())}),
         loads=(min(loads), max(loads)),
     )
+
+
+def more_often_than_stated(cells: Sequence[Cell], policy: Policy) -> dict[str, tuple[int, int, float]]:
+    """Which of the rates that a policy states the wrong decisions contradict, and not by chance.
+
+    Args:
+        cells: of all decisions.
+        policy: theirs.
+
+    Returns:
+        What was done wrongly to how often, of how many, and the rate that is stated: what so many wrong
+        decisions or more have a probability below :data:`CHANCE` at (binomial).
+    """
+    from scipy.stats import binom
+
+    claims = {
+        "equals called changed": ([cell for cell in cells if not cell.effect], policy.alpha),
+        "changes called ok or improved": (
+            [cell for cell in cells if cell.effect],
+            policy.alpha + policy.beta,
+        ),
+    }
+    found = {}
+    for what, (judged, stated) in claims.items():
+        wrong, of = sum(cell.wrong for cell in judged), sum(cell.decisions for cell in judged)
+        if wrong and binom.sf(wrong - 1, of, stated) < CHANCE:
+            found[what] = (wrong, of, stated)
+    return found
 
 
 def _found(trials: Sequence[Trial], within: float) -> Rate:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from edgeconv.latency.rates import Rate
+from edgeconv.latency.rates import Rate, more_often_than_stated
 from edgeconv.recipe.drilling import Drilled
 
 
@@ -25,6 +25,8 @@ def percent(share: float) -> str:
 def sentences(found: Drilled) -> list[str]:
     """What can be relied on there, rates with their 95 % intervals."""
     said, told = found.summary, []
+    for what, (wrong, number, stated) in more_often_than_stated(said.cells, found.request.policy).items():
+        told.append(f"{what}: {wrong} of {number}, more often than the {percent(stated)} % that are stated")
     if said.false_alarms.of:
         told.append(f"equals called regressed or improved: {of(said.false_alarms)}")
         told.append(f"equals called ok: {of(said.ok)}")

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from edgeconv.latency.channels import Launch
-from edgeconv.latency.rates import CUT, LEVELS, Trial, cut, rate, summary
+from edgeconv.latency.decisions import Policy
+from edgeconv.latency.rates import CUT, LEVELS, Trial, cut, more_often_than_stated, rate, summary
 from edgeconv.latency.sources import BASELINE, CANDIDATE
 
 
@@ -74,6 +75,22 @@ def test_ok_is_wrong_from_the_threshold_on_and_right_enough_below_it() -> None:
         summary([trial("ok", effect), trial("improved", effect)], 0.01).cells[0] for effect in (0.5, 1.0)
     )
     assert (below.wrong, at.wrong) == (1, 2)
+
+
+def test_a_wrong_decision_contradicts_the_rates_only_where_chance_does_not_explain_it() -> None:
+    """One of equals may be wrong in 500, so that one of 40 is no contradiction, and two are."""
+    policy = Policy()
+
+    def said(wrong: int, effect: float, verdict: str) -> dict[str, tuple[int, int, float]]:
+        right = "regressed" if effect else "ok"
+        trials = [trial(verdict, effect)] * wrong + [trial(right, effect)] * (40 - wrong)
+        return more_often_than_stated(summary(trials, policy.threshold, 1).cells, policy)
+
+    assert said(1, 0.0, "improved") == {}
+    assert said(2, 0.0, "regressed") == {"equals called changed": (2, 40, policy.alpha)}
+    assert said(2, 1.0, "ok") == {}
+    assert list(said(6, 1.0, "ok")) == ["changes called ok or improved"]
+    assert said(40, 2.0, "inconclusive") == {}
 
 
 def test_what_was_found_late_is_found_and_not_within_five_seconds() -> None:
