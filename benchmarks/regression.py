@@ -1,7 +1,7 @@
 """What kept decisions of ``edgeconv drill`` say together: how rarely the regression verdict errs.
 
 ``python benchmarks/regression.py table FOLDER…`` prints verdicts, rates with intervals, calibration and the rules of other
-tools of folders that ``edgeconv drill --keep FOLDER`` made; ``… pack FOLDER FILE.jsonl.gz`` keeps their rows.
+tools of folders that ``edgeconv drill --keep FOLDER`` made; ``… pack FOLDER… FILE.jsonl.gz`` keeps their rows.
 """
 
 from __future__ import annotations
@@ -55,15 +55,15 @@ def print_row(*cells: object) -> None:
     print("| " + " | ".join(map(str, cells)) + " |")
 
 
-def pack(folder: Path, into: Path) -> None:
-    """Keep the rows of a folder in one compressed file, with each launch's typical log-ratio for its samples."""
+def pack(folders: Sequence[Path], into: Path) -> None:
+    """Keep the rows of folders in one compressed file, with each launch's typical log-ratio for its samples."""
     with gzip.open(into, "wt") as stream:
-        for one in kept_trials(folder):
-            row = {key: value for key, value in vars(one).items() if key != "launches"}
-            values = between(one.launches, BASELINE, CANDIDATE)["typical"].values
-            stream.write(
-                json.dumps({**row, "typical": [round(value, 5) for value in values.tolist()]}) + "\n"
-            )
+        for folder in folders:
+            for one in kept_trials(folder):
+                row = {key: value for key, value in vars(one).items() if key != "launches"}
+                values = between(one.launches, BASELINE, CANDIDATE)["typical"].values
+                typical = [round(value, 5) for value in values.tolist()]
+                stream.write(json.dumps({"from": folder.name, **row, "typical": typical}) + "\n")
 
 
 def main() -> None:
@@ -79,7 +79,8 @@ def main() -> None:
     )
     options = parser.parse_args()
     if options.what == "pack":
-        pack(*options.folders)
+        *folders, into = options.folders
+        pack(folders, into)
     else:
         table(options.folders, options.threshold, options.others)
 

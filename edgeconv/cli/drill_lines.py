@@ -39,6 +39,7 @@ def print_drilled(found: Drilled, *, quiet: bool) -> None:
                 f"{cell.seconds[1]:.1f}",
             )
         console.print(table)
+        console.print()
     for line in sentences(found):
         print_wrapped(console, plain(line), indent="  ")
     if quiet:
@@ -50,7 +51,9 @@ def print_drilled(found: Drilled, *, quiet: bool) -> None:
         for name, rates in rules.items():
             cells = [f"{rates[effect].hits} of {rates[effect].of}" for effect in effects]
             table.add_row(Text(_TITLES.get(name, name), style="bold" if name == "edgeconv" else ""), *cells)
+        console.print()
         console.print(table)
+    console.print()
     for line in found.left:
         print_wrapped(console, f"note: {plain(line)}", "yellow")
     runtimes = ", ".join(sorted(set(found.runtimes.values())))

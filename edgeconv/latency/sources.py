@@ -38,6 +38,8 @@ _WAITS_BELOW = 0.2
 """Of the wall's time that the thread computes: a model below it waits, and belongs on the wall clock."""
 _OF_EMULATION = 20.0
 _AT_ONCE = 2
+_TIMES_THE_FILES = 8
+"""Memory of a launch at most: two models, each with its weights as they are and packed, and as much again."""
 _POOL = 3
 """Agents of each runtime that launches in lockstep draw from."""
 
@@ -297,11 +299,15 @@ class Together(_Ways):
     def at_once(self, side: Side, plan: LaunchPlan) -> int:
         """See :class:`Way`.
 
-        Two where a launch is timed by what it computes and leaves a processor to another. On a board they
-        might not find the memory, and heat it.
+        Two where a launch is timed by what it computes and leaves processor and memory to another. On a board
+        they would heat it.
         """
-        spare = side.device.kind == "local" and available_cores() >= _AT_ONCE
-        return _AT_ONCE if plan.processor_time and spare else 1
+        if not plan.processor_time or side.device.kind != "local" or available_cores() < _AT_ONCE:
+            return 1
+        import psutil
+
+        wanted = _AT_ONCE * _TIMES_THE_FILES * side.bytes
+        return _AT_ONCE if psutil.virtual_memory().available > wanted else 1
 
     def launches(self, sides: Mapping[str, Side], plan: LaunchPlan, seeds: Sequence[int]) -> list[Launch]:
         """See :class:`Way`."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from slower_models import onnx_chain, tflite_chain
 
@@ -131,6 +132,18 @@ def test_two_launches_at_once_are_for_models_timed_by_what_they_compute(chains: 
     elsewhere.kind = "ssh"
     assert Together().at_once(dataclasses.replace(chains[0], device=elsewhere), own) == 1
     assert Lockstep().at_once(chains[0], own) == 1
+
+
+def test_two_launches_at_once_are_not_for_models_that_would_not_find_the_memory(
+    chains: tuple[Side, Side], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    huge = tmp_path / "huge.onnx"
+    huge.write_bytes(b"")
+    os.truncate(huge, psutil.virtual_memory().total // 15)  # a hole: nothing of it is written
+    own = LaunchPlan(1, 2, 0, processor_time=True)
+    large = dataclasses.replace(chains[0], path=huge, format="onnx")
+    monkeypatch.setattr(Side, "bytes", property(lambda one: one.path.stat().st_size))
+    assert Together().at_once(large, own) == 1
 
 
 def test_arrays_that_both_take_are_sent_once(
