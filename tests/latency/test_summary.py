@@ -123,6 +123,7 @@ class TestWords:
         int8 = measurement(around(500_000), name="b.int8.tflite", precision="int8")
         assert causes.reference_of(int8, (self.fp32, other, int8)) is other
         assert causes.reference_of(int8, (self.fp32, int8)) is self.fp32
+        assert causes.reference_of(other, (self.fp32, other)) is self.fp32
         assert causes.said(int8, self.fp32, {})[0].startswith(
             "b.int8.tflite is faster than a.fp32.tflite: 0.50"
         )
