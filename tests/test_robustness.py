@@ -89,7 +89,9 @@ def manifest_of(folder: Path) -> dict[str, Any]:
 class Running:
     """A run under way in a session of its own, as a shell would start it."""
 
-    def __init__(self, *arguments: object, cwd: Path, env: dict[str, str]) -> None:
+    def __init__(self, *arguments: object, cwd: Path, env: dict[str, str], background: bool = False) -> None:
+        """In the background a shell without job control starts programs that ignore SIGINT."""
+        on_interrupt = signal.SIG_IGN if background else signal.SIG_DFL
         self.process = subprocess.Popen(
             [sys.executable, "-m", "edgeconv", *map(str, arguments)],
             cwd=cwd,
@@ -98,6 +100,7 @@ class Running:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, on_interrupt),
         )
 
     def until(self, file: Path, seconds: float = 120) -> str:
@@ -239,12 +242,17 @@ def test_a_worker_that_hangs_is_stopped_after_its_time(net: Path, outside: Call,
     assert not psutil.pid_exists(int((net.parent / "started").read_text()))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    ("number", "background"),
+    [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGTERM, True)],
+    ids=["SIGINT", "SIGTERM", "SIGTERM-in-the-background"],
+)
 def test_an_interrupted_run_keeps_what_was_finished_and_goes_on_from_there(
-    net: Path, outside: Call, edgeconv: Call, number: signal.Signals
+    net: Path, outside: Call, edgeconv: Call, number: signal.Signals, background: bool
 ) -> None:
     env = {**outside("waits"), "EDGECONV_CACHE_DIR": str(net.parent / "cache")}
-    run = Running("convert", net, "--to", "ort,onnx:fp16", "-o", "out", cwd=net.parent, env=env)
+    wanted = ("--to", "ort,onnx:fp16", "-o", "out")
+    run = Running("convert", net, *wanted, cwd=net.parent, env=env, background=background)
     run.until(net.parent / "started")
     wait_for(net.parent / "out" / "net.fp16.onnx")
     started = time.monotonic()

@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import textwrap
+import threading
 import traceback
 from types import FrameType
 
@@ -23,7 +24,7 @@ def guarded(group: click.Command) -> int:
     output has ``{"error": {…}}`` where there is no result.
     """
     debug = "--debug" in sys.argv[1:]
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    if threading.current_thread() is threading.main_thread():
         # What ends a run from outside (a timeout, a service manager) leaves it as resumable as Ctrl-C does.
         signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -78,6 +79,8 @@ def _lines(text: str, indent: str) -> str:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.raise_signal(signal.SIGINT)
 
 
