@@ -27,7 +27,7 @@ from edgeconv.latency.percentiles import median_interval
 
 def made_up(folder: Path) -> list[Path]:
     """Models of either format, from microseconds to milliseconds."""
-    made = [dense(folder, 2, 64), dense(folder, 8, 512)]
+    made = [dense(folder, 2, 64), dense(folder, 8, 512), dense(folder, 160, 64, shared=True)]
     for layers, image in ((1, 3), (10, 12), (100, 20), (100, 48)):
         path = folder / f"layers-{layers}x{image}.tflite"
         path.write_bytes(network(layers, image))
@@ -35,22 +35,23 @@ def made_up(folder: Path) -> list[Path]:
     return made
 
 
-def dense(folder: Path, layers: int, width: int) -> Path:
-    """A float32 model of so many square matrix products with ReLU, for a time of choice."""
+def dense(folder: Path, layers: int, width: int, *, shared: bool = False) -> Path:
+    """A float32 model of so many square matrix products with ReLU, of weights of their own or shared."""
     from onnx import TensorProto, helper, numpy_helper
 
     rng = np.random.default_rng(0)
     nodes, weights, last = [], [], "x"
     for layer in range(layers):
-        values = rng.standard_normal((width, width)).astype(np.float32) / np.float32(width)
-        weights.append(numpy_helper.from_array(values, f"w{layer}"))
+        if not shared or not layer:
+            values = rng.standard_normal((width, width)).astype(np.float32) / np.float32(width)
+            weights.append(numpy_helper.from_array(values, f"w{layer}"))
         name = "y" if layer == layers - 1 else f"h{layer}"
-        nodes.append(helper.make_node("MatMul", [last, f"w{layer}"], [f"m{layer}"]))
+        nodes.append(helper.make_node("MatMul", [last, "w0" if shared else f"w{layer}"], [f"m{layer}"]))
         nodes.append(helper.make_node("Relu", [f"m{layer}"], [name]))
         last = name
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, width]) for name in ("x", "y")]
     graph = helper.make_graph(nodes, "dense", ends[:1], ends[1:], weights)
-    path = folder / f"dense-{layers}x{width}.onnx"
+    path = folder / f"dense-{layers}x{width}{'-shared' * shared}.onnx"
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     path.write_bytes(model.SerializeToString())
     return path
