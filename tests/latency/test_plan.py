@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgeconv.latency.channels import kept
@@ -31,6 +31,7 @@ def test_slower_models_get_no_more_samples(one: float, two: float) -> None:
 
 
 @given(seconds_of_models)
+@example(0.00599)
 def test_a_launch_of_two_models_takes_no_longer_than_it_must(seconds: float) -> None:
     """About 15 ms, or for slower models what opening them takes as well."""
     plan = launch_plan(seconds)
