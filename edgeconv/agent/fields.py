@@ -47,6 +47,14 @@ def mapping(header: dict[str, Any], name: str) -> dict[str, Any]:
     return value
 
 
+def wholes(header: dict[str, Any], name: str, default: list[int], most: int) -> list[int]:
+    """A list of 1 to ``most`` whole numbers, none below 0; ``default`` where it is not given."""
+    values = header.get(name, default)
+    if not isinstance(values, list) or not 1 <= len(values) <= most:
+        raise AgentError("usage", "'%s' must be a list of 1 to %d numbers" % (name, most))
+    return [whole({name: value}, name) for value in values]
+
+
 def texts(header: dict[str, Any], name: str) -> list[str]:
     """A list of strings, empty where it is not given."""
     value = header.get(name, [])

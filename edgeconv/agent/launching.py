@@ -111,13 +111,11 @@ def launch(session: Session, header: wire.Header, body: bytearray) -> Answer:
     ``switches`` of the measuring (major page faults, being pushed aside). With ``profile``, a number of
     inferences, ``launches`` have ``profiles`` alone (see ``Model.profile``).
     """
-    seeds = header.get("seeds", [0])
-    if not isinstance(seeds, list) or not 1 <= len(seeds) <= MOST_AT_ONCE:
-        raise AgentError("usage", "'seeds' must be a list of 1 to %d numbers" % MOST_AT_ONCE)
+    seeds = fields.wholes(header, "seeds", [0], MOST_AT_ONCE)
     start = _prepared(session, header, body, resident=False)
     workers: list[Worker] = []
     try:
-        workers += (start(fields.whole({"seeds": seed}, "seeds")) for seed in seeds)
+        workers += map(start, seeds)
         told = [worker.told() for worker in workers]
     finally:
         for worker in workers:

@@ -44,8 +44,10 @@ def reference_of(measurement: Measurement, others: tuple[Measurement, ...]) -> M
     if not beside or not same:
         return None
     full = [other for other in beside if other.artifact.precision in _FULL]
-    own = [other for other in full if _model(other) == _model(measurement)]
-    first = next(iter(full or beside)) if own[:1] in ([], [measurement]) else own[0]
+    first = (full or beside)[0]
+    own = next((other for other in full if _model(other) == _model(measurement)), measurement)
+    if own is not measurement:
+        first = own
     if first.artifact.sha256 != measurement.artifact.sha256:
         return first
     fewer = next(other for other in same if other.artifact.sha256 == measurement.artifact.sha256)

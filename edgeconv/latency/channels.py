@@ -105,12 +105,12 @@ def typical(baseline: Floats, candidate: Floats, before: Flags) -> Floats:
         baseline, candidate: all their samples, the first of each burst as well.
         before: of each launch, whether a burst of the baseline comes before that of the candidate.
     """
-    sign = np.where(before, 1.0, -1.0)[:, np.newaxis, np.newaxis]
-    change = np.log(candidate / baseline)
-    earlier, later = (np.where(sign > 0, *pair) for pair in ((baseline, candidate), (candidate, baseline)))
-    onwards = sign * np.log(later[:, :-1] / earlier[:, 1:])
-    neighbours = np.concatenate((change, onwards), axis=1)
-    return np.asarray(np.median(neighbours.reshape(len(neighbours), -1), axis=1))
+    swapped = ~before[:, np.newaxis, np.newaxis]
+    first = np.log(np.where(swapped, candidate, baseline))
+    second = np.log(np.where(swapped, baseline, candidate))
+    neighbours = np.concatenate((second - first, second[:, :-1] - first[:, 1:]), axis=1)
+    slower = np.median(neighbours.reshape(len(neighbours), -1), axis=1)
+    return np.asarray(np.where(before, slower, -slower))
 
 
 def series(baseline: Floats, candidate: Floats, change: Floats) -> dict[str, Series]:

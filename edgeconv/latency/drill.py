@@ -26,7 +26,7 @@ from edgeconv.errors import UsageError
 from edgeconv.latency.channels import Launch
 from edgeconv.latency.decisions import Decision, Policy
 from edgeconv.latency.other_load import toggling
-from edgeconv.latency.plan import PROCESSOR_TIME_FROM_SECONDS, LaunchPlan, launch_plan
+from edgeconv.latency.plan import LaunchPlan, launch_plan
 from edgeconv.latency.rates import Trial
 from edgeconv.latency.regress import SHARES, decide
 from edgeconv.latency.sources import BASELINE, CANDIDATE, Paired, Side, Together
@@ -166,7 +166,7 @@ def _trial(way: Together, task: Task, policy: Policy, seed: int) -> Trial:
     baseline, candidate = (task.subject.of(units) for units in task.units)
     sample = task.units[0] * task.subject.seconds
     plan = launch_plan(sample)
-    own_clock = baseline.computes_alone and sample >= PROCESSOR_TIME_FROM_SECONDS
+    own_clock = baseline.computes_alone and plan.processor_time
     warm = max(plan.warm, min(_MOST_WARM, int(_WARM_SECONDS / max(task.subject.inference, 1e-9))))
     plan = dataclasses.replace(plan, processor_time=own_clock, warm=warm)
     source = Paired(way, baseline, candidate, plan, seed)

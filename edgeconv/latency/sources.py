@@ -257,6 +257,10 @@ class _Ways:
             self._agents[key] = _Agent(side)
         return self._agents[key]
 
+    def at_once(self, side: Side, plan: LaunchPlan) -> int:
+        """See :class:`Way`."""
+        return 1
+
     def ready(self, sides: Sequence[Side]) -> None:
         """See :class:`Way`."""
         for side in sides:
@@ -360,10 +364,6 @@ class Lockstep(_Ways):
                 agent.close()
         self._forking.clear()
         super().close()
-
-    def at_once(self, side: Side, plan: LaunchPlan) -> int:
-        """See :class:`Way`."""
-        return 1
 
     def launches(self, sides: Mapping[str, Side], plan: LaunchPlan, seeds: Sequence[int]) -> list[Launch]:
         """See :class:`Way`."""
