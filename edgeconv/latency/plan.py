@@ -13,7 +13,7 @@ _BURSTS = ((5, 4, 0.0005), (3, 6, 0.002), (2, 6, 0.006), (1, 4, 0.012), (1, 2, m
 Of networks with weights of 10 to 26 MB a launch so measured takes about as long as opening them, and what it
 says is about as exact as what differs between launches lets it be (docs/regression.md).
 """
-_WARM_BELOW_SECONDS = 0.0055
+_WARM_BELOW_SECONDS = 0.006
 """From here on the first inference is all the warming up: one more would cost a quarter of a launch."""
 _MOST_BURSTS = 64
 PROCESSOR_TIME_FROM_SECONDS = 0.0005
